@@ -1,0 +1,41 @@
+"""A multilayer perceptron on MNIST.
+
+    python run.py --config=configs/mlp.py --tracker=neptune,comet    MNIST, 10 epochs
+    python run.py --config=configs/mlp.py:digits                     scikit-learn's digits, embedded: no network needed
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(dataset: str = "mnist") -> ConfigDict:
+    """Return the config for a data set: mnist, fashion_mnist, kmnist or digits."""
+    config = ConfigDict()
+    config.name = f"mlp-{dataset}"
+    config.seed = 0
+    config.epochs = 10
+    config.batch_size = 128
+    config.precision = "float32"  # float32 | bfloat16 | highest (float32 without TF32 on GPU)
+
+    config.model = ConfigDict()
+    config.model.name = "mlp"
+    config.model.hidden = (512, 512)
+    config.model.hidden_dropout = 0.2
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adamw"  # adamw | sgd
+    config.optimizer.learning_rate = 2e-3  # the peak
+    config.optimizer.schedule = "one_cycle"  # one_cycle | constant
+    config.optimizer.momentum = 0.9  # AdamW's first decay rate, SGD's momentum
+    config.optimizer.weight_decay = 1e-2
+
+    config.dataset = ConfigDict()
+    config.dataset.name = dataset
+    config.dataset.data_dir = ""  # "": TFDS_DATA_DIR, ~/tensorflow_datasets, then download; or a TFDS or IDX folder
+    config.dataset.validation_examples = 5_000
+    config.dataset.split_seed = 0
+
+    if dataset == "digits":
+        config.epochs = 40
+        config.batch_size = 32
+        config.dataset.validation_examples = 180
+    return config

@@ -1,0 +1,65 @@
+"""The command line of a run that exists: show, deliver. Training is `run.py`, which takes the config flags."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnist_jax import __version__, delivery, errors, record, show, tracking
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
+    parser = argparse.ArgumentParser(prog="mnist-jax", description=__doc__,
+                                     epilog="example: mnist-jax show runs/20260101-120000-cnn-digits --json")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    shown = commands.add_parser("show", help="what a run is and reached")
+    shown.add_argument("run", type=Path, help="a run's directory")
+    shown.add_argument("--json", action="store_true", help="print one JSON object")
+    shown.set_defaults(call=_show)
+
+    delivered = commands.add_parser("deliver", help="send what a tracker is missing")
+    delivered.add_argument("run", type=Path, help="a run's directory")
+    delivered.add_argument("--tracker", required=True, help=f"some of {', '.join(tracking.BACKENDS)}, comma-separated")
+    delivered.add_argument("--tracker_mode", default="auto", help=f"one of {', '.join(tracking.MODES)}")
+    delivered.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # as a run's child process
+    delivered.set_defaults(call=_deliver)
+
+    parsed = parser.parse_args(arguments)
+    try:
+        return parsed.call(parsed)
+    except errors.UserError as error:
+        print(f"mnist-jax: {error}", file=sys.stderr)
+        return 2
+    except record.RecordError as error:
+        print(f"mnist-jax: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 0  # the reader, such as head, has seen enough
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    facts = show.summary(parsed.run)
+    print(json.dumps(facts, indent=1) if parsed.json else show.text(facts))
+    return 0
+
+
+def _deliver(parsed: argparse.Namespace) -> int:
+    record.read_run_file(parsed.run)
+    complete = True
+    for destination in tracking.destinations(parsed.tracker, parsed.tracker_mode):
+        send = delivery.child_main if parsed.follow else delivery.deliver
+        replica = send(parsed.run, destination)
+        state = replica.summary(len(record.read(parsed.run).entries))
+        print(f"{destination.label}: {show.delivered(state)}")
+        complete &= state["state"] == "complete" and not state["failed"]
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

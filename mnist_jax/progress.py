@@ -1,0 +1,29 @@
+"""What a person watches while a run trains: one bar that moves within an epoch. Quiet where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Progress = Callable[[int, float, float, float], None]  # completed updates, loss, accuracy, images/s
+
+
+def bar(total: int, steps_per_epoch: int) -> Any:
+    """Return a progress bar over all updates of a run, or None where nobody watches."""
+    if not sys.stderr.isatty():
+        return None
+    import tqdm
+
+    layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+    shown = tqdm.tqdm(total=total, bar_format=layout, dynamic_ncols=True, leave=False)
+
+    def update(step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        epochs = total // steps_per_epoch
+        shown.set_description(f"epoch {min(step // steps_per_epoch + 1, epochs)}/{epochs}", refresh=False)
+        shown.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.2%}, {images_per_second:,.0f} images/s", refresh=False)
+        shown.update(step - shown.n)
+        if step >= total:
+            shown.close()
+
+    return update

@@ -1,0 +1,329 @@
+"""The durable record of a run: a directory, one event a line, bytes content-addressed.
+
+Each line of `events.jsonl` ends with a digest over itself and the digest before it, so that one changed byte is
+found and named. An append is on disk (fsync) when it returns; a torn last line is the sign of a crash and is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import errors, events
+
+FORMAT = 1
+_SEAL = len(',"sha256":"') + 64 + len('"}')  # what follows an event on its line
+
+
+class RecordError(Exception):
+    """The record is damaged or cannot be written; the message names the file and the line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An event as recorded: its sequence number from 0, and the unix time of the append."""
+
+    sequence: int
+    time: float
+    event: events.Event
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A run read back: who it is, its outcome ("running" and "killed" among them), and its entries in order."""
+
+    directory: Path
+    run: events.Run
+    outcome: str
+    entries: list[Entry]
+
+    def of(self, kind: type) -> list[Any]:
+        """Return the events of one kind, in order."""
+        return [entry.event for entry in self.entries if isinstance(entry.event, kind)]
+
+    def series(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Return every metric as name -> (steps, values)."""
+        result: dict[str, tuple[list[int], list[float]]] = {}
+        for metrics in self.of(events.Metrics):
+            for name, values in metrics.values.items():
+                steps, seen = result.setdefault(name, ([], []))
+                steps.extend(metrics.steps.tolist())
+                seen.extend(values.tolist())
+        return result
+
+    def last(self) -> dict[str, float]:
+        """Return the last value of every metric."""
+        return {name: values[-1] for name, (_, values) in self.series().items() if values}
+
+    def bytes_of(self, blob: events.Blob) -> bytes:
+        """Return a blob's bytes, checked against its digest."""
+        return read_blob(self.directory, blob)
+
+
+class Record:
+    """The one writer of a run directory. Close it, or use it as a context manager."""
+
+    def __init__(self, directory: Path, run: events.Run, file: int, count: int, digest: str):
+        self.directory, self.run = directory, run
+        self._file, self._count, self._digest = file, count, digest
+        self._size = os.fstat(file).st_size
+        self.seconds = 0.0  # spent in append, blobs included
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, *facts: events.Event) -> None:
+        """Write events and wait until they are on disk; either all are there or, on an error, none.
+
+        Raises:
+          RecordError: the disk is full or not writable. What was recorded before stays readable.
+        """
+        started = time.perf_counter()
+        now, count, digest, lines = time.time(), self._count, self._digest, []
+        for event in facts:
+            line, digest = _line(count, now, event, digest)
+            lines.append(line)
+            count += 1
+        try:
+            _write_all(self._file, b"".join(lines))
+            os.fsync(self._file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
+            raise RecordError(f"{self.directory / 'events.jsonl'}: cannot record events {self._count}-{count - 1}: "
+                              f"{error.strerror}; make room or restore access, then start the run again") from error
+        self._count, self._digest = count, digest
+        self._size += sum(map(len, lines))
+        self.seconds += time.perf_counter() - started
+
+    def blob(self, data: bytes, name: str) -> events.Blob:
+        """Keep bytes in the run's directory and return their address; the same bytes are kept once."""
+        started = time.perf_counter()
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.directory / "blobs" / digest
+        try:
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                write_atomically(path, data)
+        except OSError as error:
+            raise RecordError(f"{path}: cannot keep {name!r} ({len(data)} bytes): {error.strerror}") from error
+        self.seconds += time.perf_counter() - started
+        return events.Blob(digest, len(data), name)
+
+    def close(self, outcome: str | None = None) -> None:
+        """Write the outcome, the number of events and the last digest into run.json, and let the directory go."""
+        if self._file < 0:
+            return
+        try:
+            _write_run(self.directory, self.run, outcome or "failed", {"count": self._count, "sha256": self._digest})
+        finally:
+            os.close(self._file)
+            self._file = -1
+
+
+def new_id() -> str:
+    """Return a run id that Neptune (custom_run_id, at most 36 characters) and Comet (32 to 50) both take."""
+    return secrets.token_hex(16)
+
+
+def create(directory: Path, run: events.Run) -> Record:
+    """Create a run directory and open its record for writing.
+
+    Raises:
+      UserError: the directory cannot be written, holds another run, or is being written by another process.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if (directory / "run.json").exists():
+            raise errors.UserError(f"{directory}: expected an empty or new run directory, found a run in it; "
+                                   f"choose another --workdir")
+        file = _lock(directory)
+        _write_run(directory, run, "running", None)
+    except OSError as error:
+        raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
+                               f"choose another --workdir") from error
+    return Record(directory, run, file, 0, "")
+
+
+def read(directory: Path | str) -> Recorded:
+    """Read a whole run.
+
+    Raises:
+      UserError: there is no run in the directory.
+      RecordError: a line of it is damaged.
+    """
+    directory = Path(directory)
+    fields = read_run_file(directory)
+    follower = Follower(directory)
+    entries = list(follower.new())
+    sealed = fields.get("events")
+    if sealed and fields["outcome"] != "running" and (len(entries), follower.digest) != (sealed["count"], sealed["sha256"]):
+        raise RecordError(f"{directory / 'events.jsonl'}: expected the {sealed['count']} events that run.json seals, "
+                          f"found {len(entries)} with another last digest")
+    return Recorded(directory, run_of(fields), outcome_of(directory, fields), entries)
+
+
+class Follower:
+    """Reads a record that may still be growing; each `new()` yields the entries since the one before."""
+
+    def __init__(self, directory: Path):
+        self.path = directory / "events.jsonl"
+        self.digest = ""
+        self._offset = self._count = 0
+
+    def new(self) -> Iterator[Entry]:
+        """Yield the entries that are complete by now. Raises RecordError at a damaged line."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # torn, or still being written
+                yield self._entry(line)
+                self._offset += len(line)
+
+    def _entry(self, line: bytes) -> Entry:
+        body = line[: -_SEAL - 1] + b"}"
+        digest = hashlib.sha256(self.digest.encode() + body).hexdigest()
+        try:
+            if line[-_SEAL - 1:] != f',"sha256":"{digest}"}}\n'.encode():
+                raise ValueError("its digest does not match")
+            fields = json.loads(body)
+            entry = Entry(fields["sequence"], fields["time"], events.from_json(fields["kind"], fields["event"]))
+            if entry.sequence != self._count:
+                raise ValueError(f"expected sequence number {self._count}, found {entry.sequence}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RecordError(f"{self.path}, line {self._count + 1}: damaged: {error}") from error
+        self.digest = digest
+        self._count += 1
+        return entry
+
+
+def read_run_file(directory: Path) -> dict[str, Any]:
+    """Return run.json as written. Raises UserError where there is no run, RecordError where it is damaged."""
+    path = directory / "run.json"
+    try:
+        fields = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise errors.UserError(f"{directory}: expected a run's directory, found no run.json in it") from None
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: damaged or not readable: {error}") from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+        raise RecordError(f"{path}: expected record format {FORMAT}, found {found!r}")
+    body = {key: value for key, value in fields.items() if key != "sha256"}
+    if fields.get("sha256") != _digest_of(body):
+        raise RecordError(f"{path}: damaged: its digest does not match its contents")
+    return fields
+
+
+def run_of(fields: dict[str, Any]) -> events.Run:
+    """Return the Run inside the fields of run.json."""
+    names = [field.name for field in dataclasses.fields(events.Run)]
+    run = {name: fields[name] for name in names}
+    return events.Run(**{**run, "command": tuple(run["command"]), "tags": tuple(run["tags"])})
+
+
+def outcome_of(directory: Path, fields: dict[str, Any]) -> str:
+    """Return the outcome; a run that says "running" but has no live writer was "killed"."""
+    if fields["outcome"] == "running" and not _is_locked(directory):
+        return "killed"
+    return fields["outcome"]
+
+
+def read_blob(directory: Path, blob: events.Blob) -> bytes:
+    """Return a blob's bytes. Raises RecordError if they are missing or do not match their digest."""
+    path = directory / "blobs" / blob.sha256
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: expected the bytes of {blob.name!r}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != blob.sha256:
+        raise RecordError(f"{path}: damaged: the bytes of {blob.name!r} do not match their digest")
+    return data
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _line(sequence: int, now: float, event: events.Event, previous: str) -> tuple[bytes, str]:
+    fields = {"sequence": sequence, "time": now, "kind": type(event).__name__, "event": events.to_json(event)}
+    body = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
+    digest = hashlib.sha256(previous.encode() + body).hexdigest()
+    return body[:-1] + f',"sha256":"{digest}"}}\n'.encode(), digest
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view):]
+
+
+def _write_run(directory: Path, run: events.Run, outcome: str, sealed: dict[str, Any] | None) -> None:
+    writer = {"pid": os.getpid(), "host": socket.gethostname()}
+    body = {"format": FORMAT, **dataclasses.asdict(run), "outcome": outcome, "events": sealed, "writer": writer}
+    body = json.loads(json.dumps(body))
+    text = json.dumps({**body, "sha256": _digest_of(body)}, indent=1)
+    write_atomically(directory / "run.json", text.encode())
+
+
+def _digest_of(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _lock(directory: Path) -> int:
+    file = os.open(directory / "events.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        writer = read_run_file(directory).get("writer", {})
+        raise errors.UserError(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
+                               f"{writer.get('host')}); wait for it or choose another --workdir") from None
+    return file
+
+
+def _is_locked(directory: Path) -> bool:
+    try:
+        file = os.open(directory / "events.jsonl", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False

@@ -1,0 +1,202 @@
+"""What an experiment is: frozen dataclasses, and the only reader of a ConfigDict.
+
+Every value is checked here, once; nothing further in receives the config or checks again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import errors
+
+DATASETS = ("mnist", "fashion_mnist", "kmnist", "digits")
+PRECISIONS = ("float32", "bfloat16", "highest")
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one_cycle", "constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cnn:
+    """conv3x3 relu pool2 for each of `features`, dense(hidden) relu, dense(10)."""
+
+    name: str
+    features: tuple[int, ...]
+    hidden: int
+    features_dropout: float  # share dropped of the pooled features
+    hidden_dropout: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Mlp:
+    """dense relu for each of `hidden`, dense(10)."""
+
+    name: str
+    hidden: tuple[int, ...]
+    hidden_dropout: float
+
+
+MODELS: dict[str, type] = {"cnn": Cnn, "mlp": Mlp}
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    name: str
+    learning_rate: float  # the peak of the schedule
+    schedule: str
+    momentum: float  # SGD's momentum, AdamW's first decay rate
+    weight_decay: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    name: str
+    data_dir: str  # "" looks where TFDS looks, then downloads; else a TFDS folder or a folder of IDX files
+    validation_examples: int  # held out of train
+    split_seed: int  # which ones; never depends on `seed`
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One experiment. The same settings, data, code and machine give the same bits."""
+
+    name: str
+    seed: int
+    epochs: int
+    batch_size: int
+    precision: str
+    model: Cnn | Mlp
+    optimizer: Optimizer
+    dataset: Dataset
+
+
+def load_config(path: str) -> Any:
+    """Return the ConfigDict of a config file, "configs/cnn.py" or "configs/cnn.py:digits". The file is run as code.
+
+    Raises:
+      UserError: there is no such file, or it has no get_config.
+    """
+    name, _, argument = path.partition(":")
+    spec = importlib.util.spec_from_file_location("config", name) if name.endswith(".py") and Path(name).is_file() else None
+    if spec is None or spec.loader is None:
+        raise errors.UserError(f"config: expected a Python file such as configs/cnn.py, found no file {name!r}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise errors.UserError(f"config: expected a function get_config(arg) in {name}, found none")
+    return module.get_config(argument) if argument else module.get_config()
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+    """Return checked settings from a ConfigDict or nested mapping that has every key.
+
+    Raises:
+      UserError: a key is unknown or missing, or a value has the wrong type or is out of range.
+    """
+    values = {key: config[key] for key in config}
+    model = values.get("model", {})
+    model_name = model.get("name") if hasattr(model, "get") else None
+    _one_of("model.name", model_name, MODELS)
+    return check(_build(Settings, values, "", MODELS[model_name]))
+
+
+def check(settings: Settings) -> Settings:
+    """Return the settings if every value is in range; settings built directly go through here too."""
+    model, optimizer, dataset = settings.model, settings.optimizer, settings.dataset
+    _require("name", settings.name, settings.name.strip() == settings.name != "" and settings.name.isprintable()
+             and "/" not in settings.name and len(settings.name) <= 200, "a printable name without slashes")
+    _require("seed", settings.seed, 0 <= settings.seed < 2**32, "an integer from 0 to 2**32 - 1")
+    _require("epochs", settings.epochs, 1 <= settings.epochs <= 10**6, "an integer from 1 to 1,000,000")
+    _require("batch_size", settings.batch_size, settings.batch_size >= 1, "an integer of 1 or more")
+    _one_of("precision", settings.precision, PRECISIONS)
+    _one_of("model.name", model.name, MODELS)
+    layers = (*model.features, model.hidden) if isinstance(model, Cnn) else model.hidden
+    _require("model", layers, layers and all(1 <= width <= 2**16 for width in layers), "widths from 1 to 65,536")
+    if isinstance(model, Cnn):
+        _require("model.features", model.features, 1 <= len(model.features) <= 2,
+                 "one or two widths: 28 pixels halve evenly twice")
+        _fraction("model.features_dropout", model.features_dropout)
+    _fraction("model.hidden_dropout", model.hidden_dropout)
+    _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
+    _one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
+    _require("optimizer.learning_rate", optimizer.learning_rate, 0 < optimizer.learning_rate < math.inf, "a number above 0")
+    _require("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or a number above")
+    _fraction("optimizer.momentum", optimizer.momentum)
+    _one_of("dataset.name", dataset.name, DATASETS)
+    _require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
+    _require("dataset.split_seed", dataset.split_seed, 0 <= dataset.split_seed < 2**32, "an integer from 0 to 2**32 - 1")
+    return settings
+
+
+def check_examples(settings: Settings, examples: int) -> None:
+    """Raise UserError unless `examples` training images make at least one whole batch."""
+    if settings.batch_size > examples:
+        raise errors.UserError(f"batch_size: expected at most the {examples} training examples of "
+                               f"{settings.dataset.name}, found {settings.batch_size}; lower --config.batch_size")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, value) of a nested mapping."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def _build(kind: type, values: Any, prefix: str, model: type) -> Any:
+    hints = typing.get_type_hints(kind)
+    if not hasattr(values, "keys"):
+        raise errors.UserError(f"config.{prefix[:-1]}: expected a group of settings, found {values!r}")
+    for key in values.keys():
+        if key not in hints:
+            raise errors.UserError(f"config.{prefix}{key}: expected one of {', '.join(hints)}; found {key!r}"
+                                   f"{errors.suggestion(key, hints)}")
+    fields = {}
+    for key, hint in hints.items():
+        path = f"{prefix}{key}"
+        if key not in values.keys():
+            raise errors.UserError(f"config.{path}: expected a value, found none; add it to the config file")
+        value = values[key]
+        if isinstance(hint, types.UnionType):
+            fields[key] = _build(model, value, f"{path}.", model)
+        elif dataclasses.is_dataclass(hint):
+            fields[key] = _build(typing.cast(type, hint), value, f"{path}.", model)
+        else:
+            fields[key] = _typed(path, value, hint)
+    return kind(**fields)
+
+
+def _typed(path: str, value: Any, hint: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is int and is_number and isinstance(value, int):
+        return value
+    if hint is float and is_number and math.isfinite(value):
+        return float(value)
+    if hint == tuple[int, ...] and isinstance(value, list | tuple):
+        return tuple(_typed(f"{path}[{index}]", item, int) for index, item in enumerate(value))
+    words = {str: "text", int: "an integer", float: "a finite number"}.get(hint, "a list of integers")
+    raise errors.UserError(f"config.{path}: expected {words}, found {value!r} ({type(value).__name__})")
+
+
+def _require(path: str, value: Any, holds: Any, expected: str) -> None:
+    if not holds:
+        raise errors.UserError(f"config.{path}: expected {expected}, found {value!r}; change --config.{path}")
+
+
+def _fraction(path: str, value: float) -> None:
+    _require(path, value, 0 <= value < 1, "a number of at least 0 and below 1")
+
+
+def _one_of(path: str, value: Any, known: Any) -> None:
+    if value not in known:
+        hint = errors.suggestion(value, known) if isinstance(value, str) else ""
+        raise errors.UserError(f"config.{path}: expected one of {', '.join(known)}; found {value!r}{hint}")

@@ -1,0 +1,183 @@
+"""Training and evaluation as pure functions over pytrees, compiled an epoch at a time.
+
+Order and dropout are functions of (key, epoch, step), so there is no iterator and no generator to carry or to save.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from mnist_jax import convolution, models, settings
+
+TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"  # a value a step
+EPOCH_LOSS, EPOCH_ACCURACY = "train/epoch_loss", "train/epoch_accuracy"  # a value an epoch, and so the next two
+VALIDATION_LOSS, VALIDATION_ACCURACY = "validation/loss", "validation/accuracy"
+TEST_LOSS, TEST_ACCURACY = "test/loss", "test/accuracy"  # once, at the end
+
+_EVALUATION_BATCH = 1_000
+
+
+class Hyper(NamedTuple):
+    """Hyperparameters that members of a population may differ in: arrays, so that one program serves every value."""
+
+    learning_rate: jax.Array  # float32[]
+    momentum: jax.Array
+    weight_decay: jax.Array
+
+
+class State(NamedTuple):
+    """Everything that an update changes."""
+
+    step: jax.Array  # int32[], completed updates
+    parameters: Any
+    optimizer: optax.OptState
+
+
+class Data(NamedTuple):
+    """A split on the device."""
+
+    images: jax.Array  # uint8[N, 28, 28, 1]
+    labels: jax.Array  # int32[N]
+
+
+class Program(NamedTuple):
+    """What is fixed when the program is compiled. Hashable."""
+
+    model: nn.Module
+    optimizer: str
+    schedule: str
+    precision: str
+    batch_size: int
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+
+class Evaluation(NamedTuple):
+    loss: jax.Array  # float32[], mean over the examples
+    accuracy: jax.Array  # float32[], share of the examples
+    logits: jax.Array  # float32[N, 10]
+
+
+def program(experiment: settings.Settings, examples: int, platform: str) -> Program:
+    """Return the program of the settings for `examples` training images; a last partial batch is left to the next order."""
+    model = models.build(experiment.model, experiment.precision, convolution.by_platform(platform))
+    optimizer = experiment.optimizer
+    return Program(model, optimizer.name, optimizer.schedule, experiment.precision, experiment.batch_size,
+                   examples // experiment.batch_size, experiment.epochs)
+
+
+def hyper(optimizer: settings.Optimizer) -> Hyper:
+    """Return the settings' hyperparameters as arrays."""
+    values = (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay)
+    return Hyper(*(jnp.asarray(value, jnp.float32) for value in values))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def initial_state(program: Program, hyper: Hyper, seed: jax.Array) -> State:
+    """Return the state before the first update. Compiled: eager initialisation costs a second of small programs."""
+    images = jnp.zeros((1, *models.IMAGE_SHAPE), jnp.uint8)
+    parameters = program.model.init(_stream(seed, "parameters"), images, train=False)["params"]
+    return State(jnp.zeros((), jnp.int32), parameters, _optimizer(program, hyper).init(parameters))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def permutation(examples: int, seed: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Return the order of an epoch, int32[examples]: every example once."""
+    return jax.random.permutation(jax.random.fold_in(_stream(seed, "order"), epoch), examples)
+
+
+def train_step(program: Program, hyper: Hyper, state: State, seed: jax.Array, batch: Data) -> tuple[State, jax.Array]:
+    """Return the state after one update, and its loss and accuracy as float32[2]."""
+    dropout = jax.random.fold_in(_stream(seed, "dropout"), state.step)
+
+    def loss_of(parameters: Any) -> tuple[jax.Array, jax.Array]:
+        logits = program.model.apply({"params": parameters}, batch.images, train=True, rngs={"dropout": dropout})
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        return loss, (logits.argmax(-1) == batch.labels).mean()
+
+    (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.parameters)
+    updates, optimizer = _optimizer(program, hyper).update(gradients, state.optimizer, state.parameters)
+    parameters = optax.apply_updates(state.parameters, updates)
+    return State(state.step + 1, parameters, optimizer), jnp.stack([loss, accuracy])
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(2, 3))
+def train_epoch(program: Program, hyper: Hyper, state: State, metrics: jax.Array, seed: jax.Array, data: Data,
+                order: jax.Array, updates: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+    """Do the next `updates` updates of an epoch in one compiled loop; an epoch in any chunks gives the same bits.
+
+    Returns the state, the metrics filled further, and their mean over these updates, float32[2].
+
+    Args:
+      metrics: float32[steps_per_epoch, 2], loss and accuracy of the epoch so far; consumed, as is the state.
+      order: the epoch's permutation.
+      updates: int32[], at most what is left of the epoch. A traced number: chunks of any length share one program.
+    """
+    with jax.default_matmul_precision("highest" if program.precision == "highest" else "default"):
+        start = state.step % program.steps_per_epoch
+
+        def body(position: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+            state, metrics = carry
+            rows = jax.lax.dynamic_slice(order, (position * program.batch_size,), (program.batch_size,))
+            state, values = train_step(program, hyper, state, seed, Data(data.images[rows], data.labels[rows]))
+            return state, metrics.at[position].set(values)
+
+        state, metrics = jax.lax.fori_loop(start, start + updates, body, (state, metrics))
+        rows = jnp.arange(program.steps_per_epoch)[:, None]
+        done = (start <= rows) & (rows < start + updates)
+        return state, metrics, jnp.where(done, metrics, 0).sum(0) / updates
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
+    """Evaluate every example exactly once: the last batch is padded and the padding masked."""
+    examples = data.labels.shape[0]
+    batch = min(_EVALUATION_BATCH, examples)
+    batches = -(-examples // batch)
+
+    def body(total: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
+        rows = first + jnp.arange(batch)
+        counted = rows < examples
+        rows = jnp.minimum(rows, examples - 1)
+        logits, labels = eval_step(program, parameters, data.images[rows]), data.labels[rows]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        correct = logits.argmax(-1) == labels
+        sums = jnp.stack([jnp.where(counted, losses, 0).sum(), (counted & correct).sum().astype(jnp.float32)])
+        return total + sums, logits
+
+    total, logits = jax.lax.scan(body, jnp.zeros(2), jnp.arange(batches) * batch)
+    loss, accuracy = total / examples
+    return Evaluation(loss, accuracy, logits.reshape(batches * batch, -1)[:examples])
+
+
+def eval_step(program: Program, parameters: Any, images: jax.Array) -> jax.Array:
+    """Return the logits, float32[B, 10], of uint8[B, 28, 28, 1]."""
+    with jax.default_matmul_precision("highest" if program.precision == "highest" else "default"):
+        return program.model.apply({"params": parameters}, images, train=False)
+
+
+def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:
+    def learning_rate(count: jax.Array) -> jax.Array:
+        if program.schedule == "constant":
+            return hyper.learning_rate
+        return hyper.learning_rate * optax.cosine_onecycle_schedule(program.steps, 1.0)(count)
+
+    if program.optimizer == "adamw":
+        return optax.adamw(learning_rate, b1=hyper.momentum, weight_decay=hyper.weight_decay)
+    return optax.chain(optax.add_decayed_weights(hyper.weight_decay), optax.trace(decay=hyper.momentum),
+                       optax.scale_by_learning_rate(learning_rate))
+
+
+def _stream(seed: jax.Array, purpose: str) -> jax.Array:
+    """Return the key of one purpose; no two purposes share one."""
+    return jax.random.fold_in(jax.random.key(seed), ("parameters", "order", "dropout").index(purpose))

@@ -1,0 +1,68 @@
+"""Train, evaluate and record one experiment.
+
+    python run.py --config=configs/cnn.py:digits --tracker=neptune
+    python run.py --config=configs/mlp.py --config.optimizer.learning_rate=0.001 --tracker=neptune,comet
+"""
+
+import time
+
+_STARTED = time.time()
+
+import re  # noqa: E402
+import sys  # noqa: E402
+
+from absl import app, flags, logging  # noqa: E402
+from ml_collections import config_flags  # noqa: E402
+
+from mnist_jax import errors, record, settings, show, sources  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file, such as configs/cnn.py or configs/cnn.py:digits.")
+_TRACKER = flags.DEFINE_string("tracker", "local", "Comma-separated trackers: neptune, comet; or local, the record alone.")
+_MODE = flags.DEFINE_string("tracker_mode", "auto", "auto (online where credentials are set), offline or online.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>.")
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parse the flags; every mistake in them becomes one line."""
+    if {"--help", "-h", "-help"} & set(arguments):
+        print(f"{__doc__}\n{flags.FLAGS.main_module_help()}")
+        sys.exit(0)
+    config = next((argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")), None)
+    try:
+        if config is not None:
+            settings.load_config(config)  # config_flags would fail only at the first use
+        rest = flags.FLAGS(arguments)
+    except (flags.Error, AttributeError, TypeError, ValueError) as error:
+        raise errors.UserError(_plain(error)) from error
+    if config is None:
+        raise errors.UserError("--config: expected a config file, found none; try --config=configs/cnn.py:digits")
+    if len(rest) > 1:
+        raise errors.UserError(f"expected only --flags, found {rest[1]!r}{errors.suggestion('--' + rest[1], ['--config'])}")
+    return rest
+
+
+def _plain(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()
+
+
+def main(_: list[str]) -> int:
+    from mnist_jax import experiment  # after the flags: a mistake in them should not wait for jax
+
+    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
+
+    experiment.keep_compiled(sources.cache_folder() / "compiled")
+    config_path = flags.FLAGS["config"].config_filename.partition(":")[0]
+    result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
+                            script=[__file__, config_path], command=sys.argv, started=_STARTED)
+    for line in show.left_over(result.directory):
+        print(line, file=sys.stderr)
+    print(show.result_table(result.directory, result.seconds))
+    return 0 if result.outcome == "finished" else 1
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main, flags_parser=_parse)
+    except errors.UserError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        sys.exit(2)
