@@ -14,11 +14,12 @@ import sys  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from mnist_jax import errors, record, settings, show, sources  # noqa: E402
+from mnist_jax import errors, record, settings, show, sources, tracking  # noqa: E402
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="The config file, such as configs/cnn.py or configs/cnn.py:digits.")
+_CONFIG = config_flags.DEFINE_config_file("config",
+                                           help_string="The config file, such as configs/cnn.py or configs/cnn.py:digits.")
 _TRACKER = flags.DEFINE_string("tracker", "local", "Comma-separated trackers: neptune, comet; or local, the record alone.")
-_MODE = flags.DEFINE_string("tracker_mode", "auto", "auto (online where credentials are set), offline or online.")
+_MODE = flags.DEFINE_enum("tracker_mode", "auto", tracking.MODES, "auto is online where credentials are set.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>.")
 
 
@@ -51,7 +52,7 @@ def main(_: list[str]) -> int:
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
 
     experiment.keep_compiled(sources.cache_folder() / "compiled")
-    config_path = flags.FLAGS["config"].config_filename.partition(":")[0]
+    config_path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             script=[__file__, config_path], command=sys.argv, started=_STARTED)
     for line in show.left_over(result.directory):
@@ -66,3 +67,8 @@ if __name__ == "__main__":
     except errors.UserError as error:
         print(f"run.py: {error}", file=sys.stderr)
         sys.exit(2)
+    except record.RecordError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -25,7 +25,7 @@ _SENT = Receipt("sent")
 SUPPORT = {
     events.Environment: Support("native", "system information, and each package as an installed package"),
     events.Source: Support("native", "code tab; commit, branch and patch as others and an asset"),
-    events.Dataset: Support("translated", "data set information and others: a data set type exists only online, as an artifact"),
+    events.Dataset: Support("translated", "data set information and others: a data set is an artifact, and that only online"),
     events.Hyperparameters: Support("native", "parameters under their dotted names; lists and None as JSON text"),
     events.Metrics: Support("native", "metrics with step and epoch; the time is that of the sending, not ours"),
     events.Image: Support("native", "graphics tab"),
@@ -122,9 +122,9 @@ class CometTracker:
                 self._asset(blob, f"artifacts/{name}", {"kind": kind, "sha256": blob.sha256, **metadata})
                 return Receipt("translated", "kept as an asset of this experiment")
             case events.Model(name=name, blob=blob):
-                metadata = {"version": event.version, "step": event.step, "sha256": blob.sha256, **event.metadata,
-                            "datasets": list(event.datasets), "parents": list(event.parents), "scores": dict(event.scores)}
-                experiment.log_model(name, str(self._path_of(blob)), file_name=blob.name, metadata=metadata)
+                origin = {"version": event.version, "step": event.step, "sha256": blob.sha256, "scores": dict(event.scores),
+                          "datasets": list(event.datasets), "parents": list(event.parents)}
+                experiment.log_model(name, str(self._path_of(blob)), file_name=blob.name, metadata={**event.metadata, **origin})
                 return _SENT
             case events.Text(name=name, step=step, text=text):
                 experiment.log_text(text, step=step, metadata={"name": name})
@@ -145,13 +145,12 @@ class CometTracker:
                 (self._folder / "open").rmdir()
 
     def _write_metrics(self, metrics: events.Metrics) -> Receipt:
-        steps = metrics.steps.tolist()
         long_names = [name for name in metrics.values if len(name) > _METRIC_NAME_CHARACTERS]
-        for name, values in metrics.values.items():
-            for step, value in zip(steps, values.tolist(), strict=True):
-                # Their epochs count from 0: the epoch that an update belongs to is the one before it completed.
-                epoch = self._run.epoch(max(0, step - 1))
-                self._experiment.log_metric(name, value, step=step, epoch=epoch)
+        columns = [values.tolist() for values in metrics.values.values()]
+        for step, *row in zip(metrics.steps.tolist(), *columns, strict=True):
+            # Their epochs count from 0: the epoch that an update belongs to is the one before it completed.
+            epoch = self._run.epoch(max(0, step - 1))
+            self._experiment.log_metrics(dict(zip(metrics.values, row, strict=True)), step=step, epoch=epoch)
         return Receipt("translated", f"names cut at {_METRIC_NAME_CHARACTERS}: {long_names}") if long_names else _SENT
 
     def _write_parameters(self, values: Any) -> Receipt:

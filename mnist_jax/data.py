@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_jax import errors, settings, sources
 
-# By the digest of the test split: the decoded arrays of TFDS mnist/3.0.1, so that the same data from IDX files gets the same version.
+# By the digest of the test split, so that the same data from IDX files gets the version that TFDS gave it.
 _KNOWN_VERSIONS = {("mnist", "29afde6bc3c57879342c9a360a242e1df044b52f86fa85c27a9bda3f2a897534"): "3.0.1"}
 
 

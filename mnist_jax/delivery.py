@@ -137,6 +137,8 @@ class Child:
         self.directory, self.destination = directory, destination
         folder = directory / "deliveries"
         folder.mkdir(exist_ok=True)
+        with (folder / f"{destination.label}.jsonl").open("a") as log:  # so that it is known even if it never starts
+            _say(log, asked=destination.label)
         package = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
         arguments = [sys.executable, "-m", "mnist_jax", "deliver", str(directory), f"--tracker={destination.tracker}",

@@ -197,7 +197,7 @@ def from_json(kind: str, fields: Any) -> Event:
         raise ValueError(f"expected the fields {sorted(names)} in {kind}, found {fields if fields is None else sorted(fields)}")
     try:
         if event_type is Metrics:
-            values = {name: [float(value) for value in series] for name, series in fields["values"].items()}
+            values = {name: np.array([float(value) for value in series]) for name, series in fields["values"].items()}
             return Metrics(np.array(fields["steps"], np.int64), values, np.array(fields["times"], np.float64))
         return event_type(**{name: _from_json(kind, name, value) for name, value in fields.items()})
     except (TypeError, AttributeError, KeyError, OverflowError) as error:

@@ -20,8 +20,20 @@ import jax
 import numpy as np
 
 from mnist_jax import (
-    data, delivery, errors, events, export_model, images, model_file, predict, progress, provenance, record, settings,
-    tracking, train,
+    data,
+    delivery,
+    errors,
+    events,
+    export_model,
+    images,
+    model_file,
+    predict,
+    progress,
+    provenance,
+    record,
+    settings,
+    tracking,
+    train,
 )
 
 _CHUNK_S = 1.0  # between two looks at the world: progress, signals
@@ -39,7 +51,7 @@ class Result:
     deliveries: tuple[delivery.Replica, ...]
 
 
-def run(config: settings.Settings | Mapping[str, Any], *, tracker: str = "local", tracker_mode: tracking.Mode = "auto",
+def run(config: settings.Settings | Mapping[str, Any], *, tracker: str = "local", tracker_mode: str = "auto",
         workdir: str | Path | None = None, watch: bool = True, script: Sequence[str | Path] = (),
         command: Sequence[str] = (), started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and deliver it to trackers.
@@ -47,6 +59,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: str = "local"
     Args:
       config: checked settings, or a ConfigDict with every key.
       tracker: comma-separated names; "local" is the record alone.
+      tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default runs/<time>-<name>.
       watch: show a progress bar where there is a terminal.
       script: files to keep as source beside this package: the script and the config file.
@@ -93,7 +106,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: str = "local"
 
 def keep_compiled(folder: Path) -> None:
     """Keep compiled programs on disk for the next start. For programs, not libraries: it sets jax's configuration."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -155,7 +168,7 @@ def _train(recorder: record.Record, experiment: settings.Settings, program: trai
     """Train to the end and record everything on the way; return the outcome."""
     show = progress.bar(program.steps, program.steps_per_epoch) if watch else None
     seed = jax.device_put(np.uint32(experiment.seed))
-    hyper = jax.device_put(train.hyper(experiment.optimizer))
+    hyper = train.hyper(experiment.optimizer)
     on_device = {name: jax.device_put(train.Data(split.images, split.labels))
                  for name in ("train", "validation", "test") if len(split := getattr(splits, name))}
     state = train.initial_state(program, hyper, seed)
@@ -226,7 +239,7 @@ def _record_end(recorder: record.Record, experiment: settings.Settings, program:
     scores = {train.TEST_LOSS: float(test.loss), train.TEST_ACCURACY: float(test.accuracy)}
     recorder.append(_metrics(step, now, scores))
     parameters = export_model.flat_parameters(state.parameters)
-    probabilities = predict.softmax(test.logits)
+    probabilities = predict.softmax(np.asarray(test.logits))
     predicted = probabilities.argmax(1)
     matrix = np.zeros((10, 10), np.int64)
     np.add.at(matrix, (splits.test.labels, predicted), 1)

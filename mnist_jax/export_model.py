@@ -29,7 +29,8 @@ def model_bytes(experiment: settings.Settings, parameters: Any, facts: dict[str,
     flat = flat_parameters(parameters)
 
     def logits(flat: dict[str, jax.Array], images: jax.Array) -> jax.Array:
-        return network.apply({"params": _nested(flat)}, images, train=False)
+        result: Any = network.apply({"params": _nested(flat)}, images, train=False)
+        return result
 
     (size,) = jax.export.symbolic_shape("n")
     images = jax.ShapeDtypeStruct((size, *models.IMAGE_SHAPE), jnp.uint8)

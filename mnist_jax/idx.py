@@ -59,8 +59,8 @@ def _read(path: Path, magic: int) -> np.ndarray:
                                f"({error}); fetch it again") from error
     dimensions = magic & 0xFF
     if len(data) < 4 + 4 * dimensions or int.from_bytes(data[:4], "big") != magic:
-        raise errors.UserError(f"{path}: expected an IDX file that begins with {magic:#06x}, found {data[:4].hex() or 'nothing'}"
-                               f"; is it the right file?")
+        raise errors.UserError(f"{path}: expected an IDX file that begins with {magic:#06x}, found "
+                               f"{data[:4].hex() or 'nothing'}; is it the right file?")
     shape = [int.from_bytes(data[4 + 4 * i:8 + 4 * i], "big") for i in range(dimensions)]
     body = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions)
     expected = 1

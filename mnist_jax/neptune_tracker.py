@@ -91,7 +91,7 @@ class NeptuneTracker:
                 return self._write_source(event)
             case events.Dataset():
                 facts = {name: getattr(event, name) for name in ("name", "version", "digest", "examples", "origin")}
-                lists = {"shape": list(event.shape), "class_counts": list(event.class_counts)}
+                lists: dict[str, Any] = {"shape": list(event.shape), "class_counts": list(event.class_counts)}
                 self._assign(f"datasets/{event.split}", {**facts, **lists})
                 return Receipt("translated", "kept as fields: Neptune has no data set type")
             case events.Hyperparameters(values=values):

@@ -101,7 +101,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     """
     values = {key: config[key] for key in config}
     model = values.get("model", {})
-    model_name = model.get("name") if hasattr(model, "get") else None
+    model_name: Any = model.get("name") if hasattr(model, "get") else None
     _one_of("model.name", model_name, MODELS)
     return check(_build(Settings, values, "", MODELS[model_name]))
 
@@ -154,14 +154,14 @@ def _build(kind: type, values: Any, prefix: str, model: type) -> Any:
     hints = typing.get_type_hints(kind)
     if not hasattr(values, "keys"):
         raise errors.UserError(f"config.{prefix[:-1]}: expected a group of settings, found {values!r}")
-    for key in values.keys():
+    for key in values:
         if key not in hints:
             raise errors.UserError(f"config.{prefix}{key}: expected one of {', '.join(hints)}; found {key!r}"
                                    f"{errors.suggestion(key, hints)}")
     fields = {}
     for key, hint in hints.items():
         path = f"{prefix}{key}"
-        if key not in values.keys():
+        if key not in values:
             raise errors.UserError(f"config.{path}: expected a value, found none; add it to the config file")
         value = values[key]
         if isinstance(hint, types.UnionType):

@@ -201,7 +201,7 @@ def _store(path: Path, arrays: Arrays) -> None:
     except OSError:
         return
     try:
-        np.savez(partial / "arrays.npz", **columns)
+        np.savez(partial / "arrays.npz", **columns)  # type: ignore[arg-type]
         (partial / "arrays.npz").replace(path)
     except OSError:
         pass

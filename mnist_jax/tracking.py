@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import importlib.util
 import re
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -89,11 +90,11 @@ def backend(name: str) -> ModuleType:
     return importlib.import_module(module)
 
 
-def destinations(names: str, mode: Mode) -> list[Destination]:
+def destinations(names: str, mode: str) -> list[Destination]:
     """Return where each tracker of a comma-separated list would deliver; "local" is the record alone."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if len(set(wanted)) != len(wanted):
         raise errors.UserError(f"--tracker: expected each tracker once, found {names!r}")
     if mode not in MODES:
         raise errors.UserError(f"--tracker_mode: expected one of {', '.join(MODES)}; found {mode!r}")
-    return [backend(name).destination(mode) for name in wanted if name != "local"]
+    return [backend(name).destination(typing.cast(Mode, mode)) for name in wanted if name != "local"]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -77,9 +78,9 @@ def program(experiment: settings.Settings, examples: int, platform: str) -> Prog
 
 
 def hyper(optimizer: settings.Optimizer) -> Hyper:
-    """Return the settings' hyperparameters as arrays."""
+    """Return the settings' hyperparameters as arrays, on the default device."""
     values = (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay)
-    return Hyper(*(jnp.asarray(value, jnp.float32) for value in values))
+    return jax.device_put(Hyper(*(np.float32(value) for value in values)))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -101,7 +102,7 @@ def train_step(program: Program, hyper: Hyper, state: State, seed: jax.Array, ba
     dropout = jax.random.fold_in(_stream(seed, "dropout"), state.step)
 
     def loss_of(parameters: Any) -> tuple[jax.Array, jax.Array]:
-        logits = program.model.apply({"params": parameters}, batch.images, train=True, rngs={"dropout": dropout})
+        logits: Any = program.model.apply({"params": parameters}, batch.images, train=True, rngs={"dropout": dropout})
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
         return loss, (logits.argmax(-1) == batch.labels).mean()
 
@@ -163,7 +164,8 @@ def evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
 def eval_step(program: Program, parameters: Any, images: jax.Array) -> jax.Array:
     """Return the logits, float32[B, 10], of uint8[B, 28, 28, 1]."""
     with jax.default_matmul_precision("highest" if program.precision == "highest" else "default"):
-        return program.model.apply({"params": parameters}, images, train=False)
+        logits: Any = program.model.apply({"params": parameters}, images, train=False)
+        return logits
 
 
 def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:

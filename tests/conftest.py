@@ -1,0 +1,67 @@
+"""What the tests share: a world without credentials, a small learnable data set, and one finished run of it."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_jax import experiment, settings
+
+_CREDENTIALS = ("TFDS_DATA_DIR", "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "COMET_API_KEY", "COMET_URL_OVERRIDE")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def world(tmp_path_factory: pytest.TempPathFactory):
+    """Keep caches in a folder of the tests, and the machine's credentials out of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNIST_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in _CREDENTIALS:
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def folder_of_the_test(world, tmp_path, monkeypatch, request):
+    """Let nothing a test writes land in the repository."""
+    monkeypatch.chdir(request.config.rootpath)
+
+
+@pytest.fixture(scope="session")
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 600 training and 200 test images as IDX files: a bright block at the place of the class, and noise."""
+    folder = tmp_path_factory.mktemp("idx")
+    generator = np.random.default_rng(0)
+    for prefix, examples in (("train", 600), ("t10k", 200)):
+        labels = generator.integers(0, 10, examples).astype(np.uint8)
+        images = generator.integers(0, 60, (examples, 28, 28)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            row, column = divmod(int(label), 4)
+            image[2 + 8 * row:8 + 8 * row, 1 + 7 * column:6 + 7 * column] = 200
+        write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
+    return folder
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write uint8 values as an IDX file, gzipped if the name ends so."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture(scope="session")
+def tiny(world, idx_folder: Path) -> settings.Settings:
+    """Return settings that train in a second: a small CNN, two epochs of the synthetic data."""
+    config = settings.load_config(str(Path(__file__).parent.parent / "configs" / "cnn.py"))
+    config.update_from_flattened_dict({
+        "name": "tiny", "epochs": 2, "batch_size": 32, "model.features": (4, 8), "model.hidden": 32,
+        "optimizer.learning_rate": 0.02, "dataset.data_dir": str(idx_folder), "dataset.validation_examples": 100})
+    return settings.from_config(config)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny: settings.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the tiny settings once, with both real clients offline. Tests read this run and change nothing in it."""
+    result = experiment.run(tiny, tracker="neptune,comet", workdir=tmp_path_factory.mktemp("finished") / "run", watch=False)
+    return result.directory

@@ -1,0 +1,155 @@
+"""Deliveries: replicas are functions of the record, and nothing a tracker does reaches the run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import read_back
+from mnist_jax import delivery, errors, events, record, tracking
+
+NEPTUNE = tracking.Destination("neptune", "offline")
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """Write a short run that has ended."""
+    identity = events.Run(record.new_id(), "short", 0.0, {}, ())
+    with record.create(tmp_path / "run", identity) as recorder:
+        for step in range(1, 6):
+            recorder.append(events.Metrics(np.array([step]), {"train/loss": np.array([1.0 / step])}, np.array([step * 1.0])))
+        recorder.append(events.Status(5, "finished"))
+        recorder.close("finished")
+    return tmp_path / "run"
+
+
+class Memory:
+    """A tracker that keeps what it is given; told to, it misbehaves."""
+
+    name = "memory"
+    support = dict.fromkeys(events.KINDS.values(), tracking.Support("native", "kept"))
+
+    def __init__(self, fails: str = ""):
+        self.fails, self.kept, self.outcome = fails, [], None
+
+    def _may(self, method: str) -> None:
+        if self.fails == method:
+            raise ConnectionError(f"no {method}\nsecond line")
+
+    def open(self, run, path_of, *, resume):
+        self._may("open")
+        return "memory"
+
+    def write(self, event):
+        self._may("write")
+        self.kept.append(event)
+        return tracking.Receipt("sent")
+
+    def flush(self, timeout_s):
+        return True
+
+    def close(self, outcome, timeout_s):
+        self._may("close")
+        self.outcome = outcome
+
+
+@pytest.fixture
+def memory(monkeypatch) -> Memory:
+    tracker = Memory()
+    module = type("module", (), {"create": staticmethod(lambda where, folder: tracker)})
+    monkeypatch.setattr(tracking, "backend", lambda name: module)
+    return tracker
+
+
+def test_a_delivery_is_the_record_in_order(recorded, memory):
+    replica = delivery.deliver(recorded, NEPTUNE)
+    assert memory.kept == [entry.event for entry in record.read(recorded).entries]
+    assert memory.outcome == "finished" and replica.state == "complete" and replica.counts == {"sent": 6}
+
+
+def test_a_complete_replica_is_left_alone(recorded, memory):
+    delivery.deliver(recorded, NEPTUNE)
+    delivery.deliver(recorded, NEPTUNE)
+    assert len(memory.kept) == 6
+
+
+@pytest.mark.parametrize(("method", "state"), [("open", "failed"), ("write", "complete"), ("close", "failed")])
+def test_what_a_tracker_raises_becomes_a_receipt_of_one_line(recorded, memory, method, state):
+    memory.fails = method
+    replica = delivery.deliver(recorded, NEPTUNE)
+    assert replica.state == state
+    said = replica.error if state == "failed" else replica.notes[0]
+    assert f"ConnectionError: no {method} second line" in said
+    if method == "write":
+        assert replica.counts == {"failed": 6}
+
+
+def test_an_incomplete_offline_replica_is_set_aside_and_rewritten_whole(recorded):
+    """A delivery killed in the middle leaves a folder; the next one holds every point once."""
+    code = ("import os, sys; from pathlib import Path; from mnist_jax import delivery, neptune_tracker, tracking\n"
+            "write = neptune_tracker.NeptuneTracker.write\n"
+            "count = iter(range(3))\n"
+            "neptune_tracker.NeptuneTracker.write = lambda self, event: write(self, event) if next(count, None) is not None "
+            "else os.kill(os.getpid(), 9)\n"
+            "delivery.deliver(Path(sys.argv[1]), tracking.Destination('neptune', 'offline'))")
+    killed = subprocess.run([sys.executable, "-c", code, str(recorded)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert delivery.replica(recorded, "neptune-offline").state == "open"
+    assert delivery.deliver(recorded, NEPTUNE).state == "complete"
+    _, series = read_back.neptune(recorded / "deliveries" / "neptune-offline")
+    assert series["train/loss"] == [(step, 1.0 / step) for step in range(1, 6)]
+    assert (recorded / "deliveries" / "neptune-offline.incomplete-1").is_dir()
+
+
+def test_two_deliveries_to_one_replica_are_refused(recorded, memory):
+    (recorded / "deliveries").mkdir()
+    held = delivery._locked(recorded / "deliveries" / "neptune-offline.jsonl")
+    with held, pytest.raises(errors.UserError, match="another process delivers"):
+        delivery.deliver(recorded, NEPTUNE)
+
+
+def test_a_child_ignores_the_terminals_signals_and_ends_with_the_run(tmp_path):
+    identity = events.Run(record.new_id(), "short", 0.0, {}, ())
+    with record.create(tmp_path / "run", identity) as recorder:
+        recorder.append(events.Status(0, "running"))
+        child = delivery.Child(tmp_path / "run", NEPTUNE)
+        deadline = time.monotonic() + 60
+        while delivery.replica(tmp_path / "run", "neptune-offline").delivered < 1 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(child._process.pid, signal.SIGINT)
+        os.kill(child._process.pid, signal.SIGTERM)
+        recorder.append(events.Status(1, "finished"))
+        recorder.close("finished")
+    (replica,) = delivery.finish([child])
+    assert replica.state == "complete" and replica.delivered == 2
+
+
+def test_a_child_outlives_its_parent_and_says_failed(tmp_path):
+    """The parent is killed: the record ends without an outcome, and so does the replica."""
+    code = ("import os, sys; from pathlib import Path; from mnist_jax import delivery, events, record, tracking\n"
+            "directory = Path(sys.argv[1])\n"
+            "recorder = record.create(directory, events.Run(record.new_id(), 'killed', 0.0, {}, ()))\n"
+            "recorder.append(events.Status(0, 'running'))\n"
+            "child = delivery.Child(directory, tracking.Destination('neptune', 'offline'))\n"
+            "os.kill(os.getpid(), 9)")
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")])
+    deadline = time.monotonic() + 60
+    while (state := delivery.replica(tmp_path / "run", "neptune-offline").state) != "complete" and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert state == "complete" and record.read(tmp_path / "run").outcome == "killed"
+    fields, _ = read_back.neptune(tmp_path / "run" / "deliveries" / "neptune-offline")
+    assert fields["run/outcome"] == "failed"
+
+
+def test_a_child_without_progress_is_ended_within_the_bound(recorded, monkeypatch):
+    monkeypatch.setattr(delivery, "NO_PROGRESS_S", 0.5)
+    child = delivery.Child(recorded, NEPTUNE)
+    os.kill(child._process.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    (replica,) = delivery.finish([child])
+    assert time.monotonic() - started < 3 and replica.state != "complete"

@@ -1,0 +1,75 @@
+"""The two wings stay apart, imports run one way, and importing the package is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import mnist_jax
+
+PACKAGE = Path(mnist_jax.__file__).parent
+# Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
+GROUND = ["errors"]
+RECORD_WING = ["events", "record", "tracking", "neptune_tracker", "comet_tracker", "delivery", "images", "model_file", "show"]
+COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
+BRIDGE = ["provenance", "progress", "export_model", "predict", "experiment"]
+DOOR = ["__init__", "__main__"]
+HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """Return the top-level packages imported at module level, and the modules of this package imported anywhere."""
+    tree = ast.parse(path.read_text())
+    outside, inside = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+            if node.module == "mnist_jax":
+                names = [f"mnist_jax.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("mnist_jax."):
+                inside.add(name.split(".")[1])
+            elif node in tree.body:
+                outside.add(name.split(".")[0])
+    return outside, inside
+
+
+def test_every_file_has_a_floor():
+    files = {path.stem for path in PACKAGE.glob("*.py")}
+    assert files == {*GROUND, *RECORD_WING, *COMPUTE_WING, *BRIDGE, *DOOR}
+
+
+def test_imports_run_one_way():
+    for wing, below in ((RECORD_WING, GROUND), (COMPUTE_WING, GROUND), (BRIDGE, [*GROUND, *RECORD_WING, *COMPUTE_WING])):
+        for position, name in enumerate(wing):
+            _, inside = imports(PACKAGE / f"{name}.py")
+            allowed = {*below, *wing[:position]}
+            assert inside <= allowed, f"{name}.py imports {sorted(inside - allowed)}"
+
+
+def test_the_record_wing_needs_numpy_and_the_standard_library_only():
+    for name in [*GROUND, *RECORD_WING, *DOOR]:
+        outside, _ = imports(PACKAGE / f"{name}.py")
+        foreign = {package for package in outside if package not in sys.stdlib_module_names} - {"numpy", "mnist_jax"}
+        assert not foreign, f"{name}.py imports {sorted(foreign)}"
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_package_is_light():
+    assert not HEAVY & loaded_by("import mnist_jax")
+
+
+def test_the_command_line_of_a_record_needs_no_jax():
+    assert not HEAVY & loaded_by("import mnist_jax.__main__")
+
+
+def test_training_locally_imports_no_tracker_and_no_plots_before_they_are_used():
+    assert not HEAVY - {"jax", "jaxlib", "flax", "optax"} & loaded_by("import mnist_jax.experiment") - {"jax"}
