@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnist_jax.data import load as load_data
     from mnist_jax.errors import UserError as UserError
     from mnist_jax.experiment import Result as Result
     from mnist_jax.experiment import run as run
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {"UserError": "errors", "Result": "experiment", "run": "experiment", "load_model": "predict", "read": "record",
-           "load_config": "settings"}
+           "load_config": "settings", "load_data": "data"}
 __all__ = [*_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(f"mnist_jax.{_PUBLIC[name]}"), name)
+        module = importlib.import_module(f"mnist_jax.{_PUBLIC[name]}")
+        return getattr(module, "load" if name == "load_data" else name)
     raise AttributeError(f"module 'mnist_jax' has no attribute {name!r}")

@@ -1,0 +1,202 @@
+"""Images per second of a training step, ours beside PyTorch's, on the CPU: same network, optimizer, batch and data.
+
+    pip install torch && python benchmarks/training.py            both networks, about 4 minutes
+    python benchmarks/training.py --model=cnn --rounds=9 --json=training.json
+
+Each contender is a process of its own that stays warm; rounds are interleaved, so that a slow minute of a shared machine
+falls on all of them; the figure is the median over rounds of the ratio within a round. Before a time counts, the losses
+of the first 50 steps must agree with ours to 1e-4 from the same initial parameters, with dropout off on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+EXAMPLES, BATCH, CHECKED = 6_400, 128, 50
+CONTENDERS = ("ours", "torch.compile", "torch channels_last", "torch eager")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=("cnn", "mlp", "both"), default="both")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.worker:
+        work(parsed.worker, parsed.model)
+        return
+    figures = {model: compare(model, parsed.rounds, parsed.contenders.split(","))
+               for model in (("cnn", "mlp") if parsed.model == "both" else (parsed.model,))}
+    if parsed.json:
+        parsed.json.write_text(json.dumps({"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+                                           "date": time.strftime("%Y-%m-%d"), "figures": figures}, indent=1))
+
+
+def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
+    """Run the contenders in turn; print and return images/s and the ratio of ours to each."""
+    workers = {name: subprocess.Popen([sys.executable, __file__, f"--worker={name}", f"--model={model}"],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in contenders}
+
+    def ask(name: str, question: str) -> Any:
+        worker = workers[name]
+        assert worker.stdin and worker.stdout
+        worker.stdin.write(question + "\n")
+        worker.stdin.flush()
+        return json.loads(worker.stdout.readline())
+
+    losses = {name: ask(name, "losses") for name in contenders}
+    parts = {name: float(np.abs(np.array(found) - np.array(losses["ours"])).max()) for name, found in losses.items()}
+    for name, difference in parts.items():
+        if difference > 1e-4:
+            raise SystemExit(f"{name}: expected our losses to 1e-4 over {CHECKED} steps, found a difference of {difference:.1e}")
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds):
+        for name in contenders if turn % 2 else contenders[::-1]:
+            speeds[name].append(ask(name, "speed"))
+    for worker in workers.values():
+        worker.kill()
+    print(f"{model}: batch {BATCH}, float32, AdamW, {rounds} rounds\n{'':22}{'images/s':>10}{'ours / it':>11}   spread")
+    figures = {}
+    for name in contenders:
+        ratios = sorted(mine / its for mine, its in zip(speeds["ours"], speeds[name], strict=True))
+        figures[name] = {"images_per_second": statistics.median(speeds[name]), "ratio": statistics.median(ratios),
+                         "lowest": ratios[0], "highest": ratios[-1], "loss_difference": parts[name]}
+        print(f"{name:22}{figures[name]['images_per_second']:10,.0f}{figures[name]['ratio']:11.2f}   "
+              f"{ratios[0]:.2f}-{ratios[-1]:.2f}")
+    return figures
+
+
+def work(name: str, model: str) -> None:
+    """Answer "losses" with those of the first steps, and "speed" with the images/s of an epoch of the same program."""
+    from mnist_jax import sources
+
+    images, labels = sources.load("digits", "").arrays["train"]
+    rows = np.random.default_rng(0).integers(0, len(labels), EXAMPLES)
+    images, labels = images[rows], labels[rows]
+    epoch = ours(model, images, labels) if name == "ours" else torchs(name, model, images, labels)
+    first = epoch()
+    sys.stdin.readline()
+    print(json.dumps([float(loss) for loss in first[:CHECKED]]), flush=True)
+    while sys.stdin.readline():
+        started = time.perf_counter()
+        epoch()
+        print(EXAMPLES / (time.perf_counter() - started), flush=True)
+
+
+def chosen(model: str) -> Any:
+    from mnist_jax import settings
+
+    config = settings.load_config(str(Path(__file__).resolve().parent.parent / "configs" / f"{model}.py"))
+    config.optimizer.schedule = "constant"
+    config.optimizer.learning_rate = 1e-4  # so small that rounding does not grow within the checked steps
+    config.model.hidden_dropout = 0.0
+    if model == "cnn":
+        config.model.features_dropout = 0.0
+    return settings.from_config(config)
+
+
+def ours(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
+    import jax
+
+    from mnist_jax import train
+
+    experiment = chosen(model)
+    program = train.program(experiment, EXAMPLES, "cpu")
+    seed, hyper = np.uint32(0), train.hyper(experiment.optimizer)
+    data = jax.device_put(train.Data(images, labels))
+    order = jax.device_put(np.arange(EXAMPLES, dtype=np.int32))
+    held = {"state": train.initial_state(program, hyper, seed)}
+
+    def epoch() -> np.ndarray:
+        metrics = jax.device_put(np.zeros((program.steps_per_epoch, 2), np.float32))
+        held["state"], metrics, _ = train.train_epoch(program, hyper, held["state"], metrics, seed, data, order,
+                                                      np.int32(program.steps_per_epoch))
+        return np.asarray(metrics)[:, 0]
+
+    return epoch
+
+
+def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray) -> Any:
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Cnn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(1, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
+            self.dense1, self.dense2 = nn.Linear(64 * 7 * 7, 256), nn.Linear(256, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = functional.avg_pool2d(functional.relu(self.conv1(x)), 2)
+            x = functional.avg_pool2d(functional.relu(self.conv2(x)), 2)
+            x = x.permute(0, 2, 3, 1).flatten(1)  # our order of features, so that parameters carry over
+            return self.dense2(functional.relu(self.dense1(x)))
+
+    class Mlp(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense1, self.dense2, self.dense3 = nn.Linear(784, 512), nn.Linear(512, 512), nn.Linear(512, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.dense3(functional.relu(self.dense2(functional.relu(self.dense1(x.flatten(1))))))
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    network: Any = Cnn() if model == "cnn" else Mlp()
+    with torch.no_grad():
+        for path, array in our_parameters(model).items():
+            layer, kind = path.split("/")
+            tensor = torch.tensor(array)
+            if kind == "kernel":
+                tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
+            getattr(getattr(network, layer), "weight" if kind == "kernel" else "bias").copy_(tensor)
+    experiment = chosen(model)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=experiment.optimizer.learning_rate, betas=(0.9, 0.999),
+                                  weight_decay=experiment.optimizer.weight_decay, fused=True)
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).contiguous()
+    classes = torch.tensor(labels).long()
+    if name == "torch channels_last":
+        network = network.to(memory_format=torch.channels_last)
+        pixels = pixels.to(memory_format=torch.channels_last)
+    loss_of: Any = lambda x, y: functional.cross_entropy(network(x.float() / 255), y)  # noqa: E731
+    if name == "torch.compile":
+        loss_of = torch.compile(loss_of)
+
+    def epoch() -> list[float]:
+        losses = []
+        for start in range(0, EXAMPLES, BATCH):
+            loss = loss_of(pixels[start:start + BATCH], classes[start:start + BATCH])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        return [float(loss) for loss in losses]
+
+    return epoch
+
+
+def our_parameters(model: str) -> dict[str, np.ndarray]:
+    from mnist_jax import export_model, train
+
+    experiment = chosen(model)
+    program = train.program(experiment, EXAMPLES, "cpu")
+    return export_model.flat_parameters(train.initial_state(program, train.hyper(experiment.optimizer), np.uint32(0)).parameters)
+
+
+if __name__ == "__main__":
+    main()
