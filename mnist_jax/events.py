@@ -179,7 +179,7 @@ def to_json(event: Event) -> dict[str, Any]:
     """Return the event as strict JSON values: non-finite floats become "NaN", "Infinity", "-Infinity"."""
     if isinstance(event, Metrics):
         values = {name: _floats_to_json(series) for name, series in event.values.items()}
-        return {"steps": event.steps.tolist(), "values": values, "times": event.times.tolist()}
+        return {"steps": event.steps.tolist(), "values": values, "times": _floats_to_json(event.times)}
     return {field.name: _to_json(getattr(event, field.name)) for field in dataclasses.fields(event)}
 
 
@@ -193,12 +193,15 @@ def from_json(kind: str, fields: Any) -> Event:
         raise ValueError(f"expected an event kind of {', '.join(KINDS)}; found {kind!r}")
     event_type = KINDS[kind]
     names = {field.name for field in dataclasses.fields(event_type)}
-    if not isinstance(fields, dict) or set(fields) != names:
-        raise ValueError(f"expected the fields {sorted(names)} in {kind}, found {fields if fields is None else sorted(fields)}")
+    if not isinstance(fields, dict):
+        raise ValueError(f"expected the fields of {kind}, found {type(fields).__name__}")
+    if set(fields) != names:
+        raise ValueError(f"expected the fields {sorted(names)} in {kind}, found {sorted(fields)}")
     try:
         if event_type is Metrics:
             values = {name: np.array([float(value) for value in series]) for name, series in fields["values"].items()}
-            return Metrics(np.array(fields["steps"], np.int64), values, np.array(fields["times"], np.float64))
+            times = np.array([float(time) for time in fields["times"]])
+            return Metrics(np.array(fields["steps"], np.int64), values, times)
         return event_type(**{name: _from_json(kind, name, value) for name, value in fields.items()})
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"a damaged {kind} event: {error}") from error

@@ -116,9 +116,9 @@ def check(settings: Settings) -> Settings:
     _require("batch_size", settings.batch_size, settings.batch_size >= 1, "an integer of 1 or more")
     _one_of("precision", settings.precision, PRECISIONS)
     _one_of("model.name", model.name, MODELS)
-    layers = (*model.features, model.hidden) if isinstance(model, Cnn) else model.hidden
-    _require("model", layers, layers and all(1 <= width <= 2**16 for width in layers), "widths from 1 to 65,536")
+    _widths("model.hidden", (model.hidden,) if isinstance(model, Cnn) else model.hidden)
     if isinstance(model, Cnn):
+        _widths("model.features", model.features)
         _require("model.features", model.features, 1 <= len(model.features) <= 2,
                  "one or two widths: 28 pixels halve evenly twice")
         _fraction("model.features_dropout", model.features_dropout)
@@ -192,11 +192,15 @@ def _require(path: str, value: Any, holds: Any, expected: str) -> None:
         raise errors.UserError(f"config.{path}: expected {expected}, found {value!r}; change --config.{path}")
 
 
+def _widths(path: str, widths: tuple[int, ...]) -> None:
+    _require(path, widths, widths and all(1 <= width <= 2**16 for width in widths), "widths from 1 to 65,536")
+
+
 def _fraction(path: str, value: float) -> None:
     _require(path, value, 0 <= value < 1, "a number of at least 0 and below 1")
 
 
 def _one_of(path: str, value: Any, known: Any) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         hint = errors.suggestion(value, known) if isinstance(value, str) else ""
         raise errors.UserError(f"config.{path}: expected one of {', '.join(known)}; found {value!r}{hint}")

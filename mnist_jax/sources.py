@@ -175,10 +175,8 @@ def _cached(name: str, files: list[Path], decode: Callable[[], Arrays]) -> Array
     try:
         with np.load(path, allow_pickle=False) as stored:  # a zip file: its checksums are verified on reading
             return {split: (stored[f"{split}_images"], stored[f"{split}_labels"]) for split in ("train", "test")}
-    except FileNotFoundError:
-        pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        path.unlink(missing_ok=True)  # damaged: made again from the files
+        pass  # not there, or damaged: made again from the files, and replaced
     arrays = {split: _in_order(*pair) for split, pair in decode().items()}
     _store(path, arrays)
     return arrays
