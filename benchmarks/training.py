@@ -63,7 +63,7 @@ def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
     parts = {name: float(np.abs(np.array(found) - np.array(losses["ours"])).max()) for name, found in losses.items()}
     for name, difference in parts.items():
         if difference > 1e-4:
-            raise SystemExit(f"{name}: expected our losses to 1e-4 over {CHECKED} steps, found a difference of {difference:.1e}")
+            raise SystemExit(f"{name}: expected our losses to 1e-4 for {CHECKED} steps, found a difference of {difference:.1e}")
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in contenders if turn % 2 else contenders[::-1]:
@@ -195,7 +195,8 @@ def our_parameters(model: str) -> dict[str, np.ndarray]:
 
     experiment = chosen(model)
     program = train.program(experiment, EXAMPLES, "cpu")
-    return export_model.flat_parameters(train.initial_state(program, train.hyper(experiment.optimizer), np.uint32(0)).parameters)
+    state = train.initial_state(program, train.hyper(experiment.optimizer), np.uint32(0))
+    return export_model.flat_parameters(state.parameters)
 
 
 if __name__ == "__main__":

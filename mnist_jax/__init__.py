@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mnist_jax.data import load as load_data
+    from mnist_jax.data import load as load_data  # noqa: F401
     from mnist_jax.errors import UserError as UserError
     from mnist_jax.experiment import Result as Result
     from mnist_jax.experiment import run as run

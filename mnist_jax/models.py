@@ -15,32 +15,32 @@ CLASSES = 10
 IMAGE_SHAPE = (28, 28, 1)
 
 
-class Convolution(nn.Module):
-    """A 3x3 convolution with bias; the parameters of nn.Conv, the formulation of the platform."""
+class Stage(nn.Module):
+    """3x3 convolution with bias, relu and 2x2 mean; the parameters of nn.Conv, the formulation of the platform."""
 
     features: int
-    convolve: convolution.Convolve
+    formulation: convolution.Stage
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, images.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return self.convolve(images, kernel.astype(self.dtype)) + bias.astype(self.dtype)
+        return self.formulation(images, kernel.astype(self.dtype), bias.astype(self.dtype))
 
 
 class Cnn(nn.Module):
     """conv3x3 relu pool2 conv3x3 relu pool2 dense relu dense, with dropout before both dense layers."""
 
     shape: settings.Cnn
-    convolve: convolution.Convolve
+    formulation: convolution.Stage
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = scale(images, self.dtype)
         for number, features in enumerate(self.shape.features, start=1):
-            x = pool(nn.relu(Convolution(features, self.convolve, self.dtype, name=f"conv{number}")(x)))
+            x = Stage(features, self.formulation, self.dtype, name=f"conv{number}")(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.shape.features_dropout, deterministic=not train)(x)
         x = nn.relu(nn.Dense(self.shape.hidden, dtype=self.dtype, name="dense1")(x))
@@ -64,19 +64,14 @@ class Mlp(nn.Module):
         return nn.Dense(CLASSES, dtype=self.dtype, name=f"dense{last}")(x).astype(jnp.float32)
 
 
-def build(shape: settings.Cnn | settings.Mlp, precision: str, convolve: convolution.Convolve) -> nn.Module:
+def build(shape: settings.Cnn | settings.Mlp, precision: str, formulation: convolution.Stage) -> nn.Module:
     """Return the network of the settings, computing in bfloat16 or float32; parameters are always float32."""
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     if isinstance(shape, settings.Cnn):
-        return Cnn(shape, convolve, dtype)
+        return Cnn(shape, formulation, dtype)
     return Mlp(shape, dtype)
 
 
 def scale(images: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Return uint8[N, 28, 28, 1] as dtype in [0, 1]: the only preprocessing there is."""
     return images.astype(dtype) / 255
-
-
-def pool(x: jax.Array) -> jax.Array:
-    """Average float[N, H, W, C] over 2x2 by adding four slices; a mean's gradient materialises zeros on CPU."""
-    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) * 0.25

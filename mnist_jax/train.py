@@ -80,7 +80,7 @@ def program(experiment: settings.Settings, examples: int, platform: str) -> Prog
 def hyper(optimizer: settings.Optimizer) -> Hyper:
     """Return the settings' hyperparameters as arrays, on the default device."""
     values = (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay)
-    return jax.device_put(Hyper(*(np.float32(value) for value in values)))
+    return Hyper(*jax.device_put([np.float32(value) for value in values]))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -91,7 +91,8 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_directory_of_another_config_is_refused(finished_run):
     line = mistake("run.py", DIGITS, f"--workdir={finished_run}")
-    assert "batch_size" not in line.partition("expected")[0] and "choose another --workdir" in line and "epochs (2 there" in line
+    assert "batch_size" not in line.partition("expected")[0] and "choose another --workdir" in line
+    assert "epochs (2 there" in line
 
 
 def test_a_config_with_a_credential_is_refused():
@@ -118,7 +119,7 @@ def test_show_prints_one_object_and_a_page(finished_run):
 @pytest.mark.parametrize("arguments", [["run.py", "--help"], ["-m", "mnist_jax", "--help"], ["-m", "mnist_jax", "show", "-h"]])
 def test_help_is_no_mistake(arguments):
     done = call(*arguments)
-    assert done.returncode == 0 and "example" in done.stdout or "--config" in done.stdout or "directory" in done.stdout
+    assert (done.returncode == 0 and "example" in done.stdout) or "--config" in done.stdout or "directory" in done.stdout
 
 
 def test_a_finished_run_started_again_prints_its_summary(tmp_path, idx_folder):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import write_idx
-from mnist_jax import data, errors, idx, settings, sources
+from mnist_jax import data, errors, idx, settings
 
 REAL = Path(__file__).parent.parent.parent / "shared"
 
@@ -25,7 +25,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def dataset(folder: Path | str, **changes) -> settings.Dataset:
-    return settings.Dataset(**{"name": "mnist", "data_dir": str(folder), "validation_examples": 100, "split_seed": 0, **changes})
+    return settings.Dataset(**{"name": "mnist", "data_dir": str(folder), "validation_examples": 100, "split_seed": 0} | changes)
 
 
 def digests(splits: data.Splits) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_damaged_cache_is_made_again_at_every_position(idx_folder, cache):
     before = digests(data.load(dataset(idx_folder)))
     (path,) = cache.glob("*.npz")
     whole = path.read_bytes()
-    for position in np.random.default_rng(0).integers(0, len(whole), 40).tolist() + [0, len(whole) - 1]:
+    for position in [*np.random.default_rng(0).integers(0, len(whole), 40).tolist(), 0, len(whole) - 1]:
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1:])
         assert digests(data.load(dataset(idx_folder))) == before
     path.write_bytes(whole[:len(whole) // 2])

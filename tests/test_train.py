@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from mnist_jax import convolution, models, settings, train
+from mnist_jax import convolution, settings, train
 
 EXAMPLES = 70
 
@@ -105,12 +105,13 @@ def test_dropout_is_new_every_step_and_off_in_evaluation(data):
     assert np.array_equal(*quiet)
 
 
-def test_both_formulations_of_the_convolution_agree_in_value_and_gradient():
+@pytest.mark.parametrize("channels", [1, 3])
+def test_both_formulations_of_the_convolution_agree_in_value_and_gradient(channels):
     generator = np.random.default_rng(0)
-    images = generator.normal(size=(2, 14, 14, 3)).astype(np.float32)
-    kernel = generator.normal(size=(3, 3, 3, 5)).astype(np.float32)
-    for function in (lambda formulation: formulation(images, kernel),
-                     lambda formulation: jax.grad(lambda x, k: (formulation(x, k) ** 2).sum(), (0, 1))(images, kernel)):
+    images = generator.normal(size=(2, 14, 10, channels)).astype(np.float32)
+    kernel, bias = generator.normal(size=(3, 3, channels, 5)).astype(np.float32), generator.normal(size=5).astype(np.float32)
+    for function in (lambda stage: stage(images, kernel, bias),
+                     lambda stage: jax.grad(lambda *x: (stage(*x) ** 2).sum(), (0, 1, 2))(images, kernel, bias)):
         for mine, theirs in zip(jax.tree.leaves(function(convolution.by_matmul)),
                                 jax.tree.leaves(function(convolution.by_convolution)), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
@@ -123,9 +124,12 @@ def test_both_formulations_train_alike_for_fifty_steps(data):
     np.testing.assert_allclose(on_cpu[:50, 0], elsewhere[:50, 0], atol=1e-5)
 
 
-def test_pooling_is_the_average(data):
-    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
-    np.testing.assert_allclose(models.pool(x), x.reshape(2, 3, 2, 3, 2, 3).mean((2, 4)), rtol=1e-5, atol=1e-6)
+def test_a_stage_is_the_mean_of_what_a_convolution_leaves_above_zero():
+    x = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype(np.float32)
+    keeps = np.zeros((3, 3, 3, 3), np.float32)
+    keeps[1, 1] = np.eye(3)
+    expected = np.maximum(x + 0.5, 0).reshape(2, 3, 2, 2, 2, 3).mean((2, 4))
+    np.testing.assert_allclose(convolution.by_matmul(x, keeps, np.full(3, 0.5, np.float32)), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{"optimizer.name": "sgd", "optimizer.learning_rate": 0.05},
