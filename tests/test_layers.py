@@ -58,6 +58,12 @@ def test_the_record_wing_needs_numpy_and_the_standard_library_only():
         assert not foreign, f"{name}.py imports {sorted(foreign)}"
 
 
+def test_a_loopback_server_needs_nothing_but_the_standard_library():
+    for path in (PACKAGE / "loopback").glob("*.py"):
+        outside, inside = imports(path)
+        assert outside <= {*sys.stdlib_module_names, "mnist_jax"} and inside <= {"loopback"}
+
+
 def loaded_by(code: str) -> set[str]:
     script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())

@@ -1,0 +1,65 @@
+"""A process for a tracker's client that may reach 127.0.0.1 and nothing else.
+
+The client keeps its connection per process and reads its time limits at import, so each test starts a process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mnist_jax.loopback import neptune
+
+ROOT = Path(neptune.__file__).parents[2]
+
+# An audit hook sees every connection and every name looked up, also those that the client makes in C or in a thread.
+GUARD = """
+import os, sys
+def only_loopback(event, arguments):
+    asked = None
+    if event in ("socket.connect", "socket.sendto") and isinstance(arguments[-1], tuple):
+        asked = arguments[-1][0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        asked = arguments[0]
+    if asked not in (None, "127.0.0.1", "::1", "localhost"):
+        os.write(2, f"REACHED OUT: {event} {asked}\\n".encode())
+        os._exit(97)
+sys.addaudithook(only_loopback)
+"""
+
+CLIENT = """
+import json, neptune
+def tell(value):
+    print("TOLD", json.dumps(value), flush=True)
+from neptune.types import File
+QUIET = dict(capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False, capture_traceback=False)
+def start(**settings):
+    return neptune.init_run(project="team/mnist", source_files=[], git_ref=False, **QUIET, **settings)
+def raised(function, *arguments, **settings):
+    try:
+        return f"no error but {function(*arguments, **settings)!r}"
+    except Exception as error:
+        return type(error).__name__
+"""
+
+
+def python(folder: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a guarded process whose home and current folder are `folder`."""
+    environment |= {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),  # the client keeps digests of tracked files in ~/.neptune
+        "OAUTHLIB_INSECURE_TRANSPORT": "1",
+    }
+    command = [sys.executable, "-c", GUARD + code]
+    return subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def client(folder: Path, url: str | None, code: str, **environment: str) -> Any:
+    """Run code with the client, which must end well, and return what it tells."""
+    environment |= {"NEPTUNE_API_TOKEN": neptune.token(url)} if url else {}
+    done = python(folder, CLIENT + code, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.partition("TOLD ")[2].splitlines()[0])
