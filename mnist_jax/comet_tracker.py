@@ -6,16 +6,15 @@ Their step and epoch are sticky: every metric carries both, or it inherits those
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import os
+import shlex
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import events, tracking
+from mnist_jax import events, field, tracking
 from mnist_jax.tracking import Receipt, Support
 
 _PARAMETER_CHARACTERS = 1_000  # a longer one is cut by the client
@@ -61,6 +60,7 @@ class CometTracker:
     def __init__(self, where: tracking.Destination, folder: Path):
         self._where, self._folder = where, folder
         self._experiment: Any = None
+        self._written = 0
         self._run: events.Run
         self._path_of: Callable[[events.Blob], Path]
 
@@ -81,18 +81,27 @@ class CometTracker:
             raise ConnectionError(f"Comet did not accept the experiment at {self._where.host or self._folder}")
         self._experiment.set_name(run.name)
         self._experiment.add_tags(list(run.tags))
-        self._others("run", {"id": run.id, "created": run.created, "command": " ".join(run.command), "parent": run.parent,
-                             "steps_per_epoch": run.steps_per_epoch, "description": run.description})
+        self._others("run", {"id": run.id, "created": run.created, "command": shlex.join(run.command), "parent": run.parent,
+                             "steps_per_epoch": run.steps_per_epoch, "description": run.description, "name": run.name,
+                             "tags": list(run.tags), "config": dict(run.config), "events": 0})
         if self._where.mode == "offline":
             return str(self._folder / f"{run.id}.zip")
         return self._experiment.url
 
     def write(self, event: events.Event) -> Receipt:
+        try:
+            receipt = self._write(event)
+            self._written += 1
+            return receipt
+        finally:  # in the archive this ends the event's messages: an import finds the very events again
+            self._others("run", {"events": self._written})
+
+    def _write(self, event: events.Event) -> Receipt:
         experiment = self._experiment
         match event:
             case events.Environment(facts=facts):
                 for name, value in facts.items():
-                    experiment.log_system_info(name, _text(value))
+                    experiment.log_system_info(name, field.stored(value))
                     if name.startswith("packages/"):
                         experiment.log_dependency(name.removeprefix("packages/"), value)
                 return _SENT
@@ -102,7 +111,7 @@ class CometTracker:
                 for blob in event.files:
                     experiment.log_code(code=self._text_of(blob), code_name=blob.name)
                 if event.patch is not None:
-                    experiment.log_asset_data(self._text_of(event.patch), name="source/patch.diff")
+                    self._asset(event.patch, "source/patch.diff", {"file_name": event.patch.name})
                 return _SENT
             case events.Dataset():
                 names = ("name", "version", "digest", "examples", "origin", "shape", "class_counts")
@@ -119,12 +128,15 @@ class CometTracker:
                     experiment.log_image(file, name=name, step=step, metadata={"caption": caption, "file": blob.name})
                 return _SENT
             case events.Artifact(name=name, blob=blob, kind=kind, metadata=metadata):
-                self._asset(blob, f"artifacts/{name}", {"kind": kind, "sha256": blob.sha256, **metadata})
+                facts = {"kind": kind, "sha256": blob.sha256, "file_name": blob.name, **metadata}
+                self._asset(blob, f"artifacts/{name}", {key: field.stored(value) for key, value in facts.items()})
                 return Receipt("translated", "kept as an asset of this experiment")
             case events.Model(name=name, blob=blob):
-                origin = {"version": event.version, "step": event.step, "sha256": blob.sha256, "scores": dict(event.scores),
+                origin = {"version": event.version, "step": event.step, "sha256": blob.sha256,
+                          "scores": {score: field.stored(value) for score, value in event.scores.items()},
                           "datasets": list(event.datasets), "parents": list(event.parents)}
-                experiment.log_model(name, str(self._path_of(blob)), file_name=blob.name, metadata={**event.metadata, **origin})
+                experiment.log_model(name, str(self._path_of(blob)), file_name=blob.name, metadata={
+                    **{key: field.stored(value) for key, value in event.metadata.items()}, **origin})
                 return _SENT
             case events.Text(name=name, step=step, text=text):
                 experiment.log_text(text, step=step, metadata={"name": name})
@@ -156,7 +168,7 @@ class CometTracker:
     def _write_parameters(self, values: Any) -> Receipt:
         notes = []
         for name, value in values.items():
-            stored = value if isinstance(value, str | int | float) else json.dumps(value)
+            stored = field.stored(value)
             if isinstance(stored, str) and len(stored) > _PARAMETER_CHARACTERS:
                 self._experiment.log_asset_data(stored, name=f"parameters/{name}.txt")
                 notes.append(f"{name} as an asset")
@@ -168,19 +180,13 @@ class CometTracker:
 
     def _others(self, namespace: str, values: Any) -> None:
         for name, value in values.items():
-            self._experiment.log_other(f"{namespace}/{name}", _text(value))
+            self._experiment.log_other(f"{namespace}/{name}", field.stored(value))
 
     def _asset(self, blob: events.Blob, name: str, metadata: dict[str, Any]) -> None:
         self._experiment.log_asset(str(self._path_of(blob)), file_name=name, metadata=metadata)
 
     def _text_of(self, blob: events.Blob) -> str:
         return self._path_of(blob).read_text(errors="replace")
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return events.float_word(value)
-    return value if isinstance(value, str | int | float) else json.dumps(value)
 
 
 @contextlib.contextmanager

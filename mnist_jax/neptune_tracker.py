@@ -11,13 +11,14 @@ import io
 import json
 import math
 import os
+import shlex
 import urllib.parse
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, events, tracking
+from mnist_jax import errors, events, field, tracking
 from mnist_jax.tracking import Receipt, Support
 
 _TEXT_CHARACTERS = 1_000  # a longer entry of a string series is cut by the client, without an error
@@ -67,6 +68,7 @@ class NeptuneTracker:
     def __init__(self, where: tracking.Destination, folder: Path):
         self._where, self._folder = where, folder
         self._run: Any = None
+        self._written = 0
         self._path_of: Callable[[events.Blob], Path]
 
     def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, resume: bool) -> str:
@@ -79,11 +81,20 @@ class NeptuneTracker:
                 tags=list(run.tags), description=run.description, capture_stdout=False, capture_stderr=False,
                 capture_hardware_metrics=False, capture_traceback=False, source_files=[], git_ref=False)
         # The client's offline mode drops the custom id and the project: said again as fields.
-        self._assign("run", {"id": run.id, "name": run.name, "created": run.created, "command": " ".join(run.command),
-                             "parent": run.parent, "steps_per_epoch": run.steps_per_epoch})
+        self._assign("run", {"id": run.id, "name": run.name, "created": run.created, "command": shlex.join(run.command),
+                             "parent": run.parent, "steps_per_epoch": run.steps_per_epoch, "tags": list(run.tags),
+                             "config": dict(run.config), "events": 0})
         return str(self._folder) if self._where.mode == "offline" else self._run.get_url()
 
     def write(self, event: events.Event) -> Receipt:
+        try:
+            receipt = self._write(event)
+            self._written += 1
+            return receipt
+        finally:  # in the log this ends the event's operations: an import finds the very events again
+            self._run["run/events"] = self._written
+
+    def _write(self, event: events.Event) -> Receipt:
         match event:
             case events.Environment(facts=facts):
                 return self._assign("environment", facts)
@@ -103,7 +114,8 @@ class NeptuneTracker:
                 return _SENT
             case events.Artifact(name=name, blob=blob, kind=kind, metadata=metadata):
                 self._run[f"artifacts/{name}"].upload(self._file(blob))
-                self._assign(f"artifacts_metadata/{name}", {"kind": kind, "sha256": blob.sha256, **metadata})
+                self._assign(f"artifacts_metadata/{name}",
+                             {"kind": kind, "sha256": blob.sha256, "file_name": blob.name, **metadata})
                 return Receipt("translated", "kept as a file of this run")
             case events.Model(blob=blob):
                 self._run["model/file"].upload(self._file(blob))
@@ -116,6 +128,7 @@ class NeptuneTracker:
             case events.Text(name=name, step=step, text=text):
                 if len(text) > _TEXT_CHARACTERS:
                     self._run[f"texts/{name}"].upload(_content(text.encode(), "txt"))
+                    self._assign(f"texts_metadata/{name}", {"step": step})
                     return Receipt("translated", f"kept as a file: longer than {_TEXT_CHARACTERS} characters")
                 self._run[f"texts/{name}"].append(text, step=step)
                 return _SENT
@@ -154,6 +167,7 @@ class NeptuneTracker:
                                 "dirty": source.dirty})
         if source.patch is not None:
             self._run["source/patch"].upload(_content(self._bytes(source.patch), "diff"))
+            self._assign("source", {"patch_name": source.patch.name})
         if source.files:
             stream = io.BytesIO()
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -166,13 +180,13 @@ class NeptuneTracker:
         notes = []
         for name, value in values.items():
             path = f"{namespace}/{name}"
-            stored = _field(value)
+            stored = field.stored(value)
             if isinstance(stored, str) and len(stored) > _STRING_CHARACTERS:
                 self._run[path].upload(_content(stored.encode(), "txt"))
                 notes.append(f"{path} as a file")
             else:
                 self._run[path] = stored
-                if type(stored) is not type(value):
+                if stored is not value:
                     notes.append(f"{path} as text")
         return Receipt("translated", "; ".join(notes)) if notes else _SENT
 
@@ -191,17 +205,6 @@ def _content(data: bytes, extension: str) -> Any:
     from neptune.types import File
 
     return File.from_content(data, extension=extension or "bin")
-
-
-def _field(value: Any) -> str | int | float | bool:
-    """Return a value that a Neptune field holds exactly; what it cannot hold becomes JSON text."""
-    if isinstance(value, bool | str):
-        return value
-    if isinstance(value, int) and abs(value) < 2**53:  # their server keeps a larger one as a rounded float
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    return events.float_word(value) if isinstance(value, float) else json.dumps(value)
 
 
 @contextlib.contextmanager

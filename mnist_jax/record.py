@@ -112,16 +112,9 @@ class Record:
     def blob(self, data: bytes, name: str) -> events.Blob:
         """Keep bytes in the run's directory and return their address; the same bytes are kept once."""
         started = time.perf_counter()
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.directory / "blobs" / digest
-        try:
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                write_atomically(path, data)
-        except OSError as error:
-            raise RecordError(f"{path}: cannot keep {name!r} ({len(data)} bytes): {error.strerror}") from error
+        kept = keep(self.directory, data, name)
         self.seconds += time.perf_counter() - started
-        return events.Blob(digest, len(data), name)
+        return kept
 
     def close(self, outcome: str | None = None) -> None:
         """Write the outcome, the number of events and the last digest into run.json, and let the directory go."""
@@ -245,6 +238,19 @@ def outcome_of(directory: Path, fields: dict[str, Any]) -> str:
     if fields["outcome"] == "running" and not _is_locked(directory):
         return "killed"
     return fields["outcome"]
+
+
+def keep(directory: Path, data: bytes, name: str) -> events.Blob:
+    """Keep bytes in a run's directory, before or beside its one writer, and return their address."""
+    digest = hashlib.sha256(data).hexdigest()
+    path = directory / "blobs" / digest
+    try:
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, data)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot keep {name!r} ({len(data)} bytes): {error.strerror}") from error
+    return events.Blob(digest, len(data), name)
 
 
 def read_blob(directory: Path, blob: events.Blob) -> bytes:

@@ -1,0 +1,49 @@
+"""A value as one field of a tracker: what a field cannot hold becomes JSON text, and the way back is exact.
+
+The two functions are each other's inverse, so that the text "null" and the value None never become one another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from mnist_jax import events
+
+Field = str | int | float | bool
+
+_EXACT = 2**53  # a server keeps a larger integer as a rounded float
+_FIRST_CHARACTERS = frozenset('"[{nNI-0123456789')
+
+
+def stored(value: Any) -> Field:
+    """Return a value that a field holds exactly: itself, or JSON text for a list, None, a non-finite or large number."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False) if _is_encoded(value) else value
+    if isinstance(value, int) and abs(value) < _EXACT:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else events.float_word(value)
+    return json.dumps(value)
+
+
+def value(held: Any) -> Any:
+    """Return the value that `stored` put into a field."""
+    return json.loads(held) if isinstance(held, str) and _is_encoded(held) else held
+
+
+def _is_encoded(text: str) -> bool:
+    if text[:1] not in _FIRST_CHARACTERS:
+        return False
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    if isinstance(parsed, bool):
+        return False
+    if isinstance(parsed, int):
+        return abs(parsed) >= _EXACT
+    return not math.isfinite(parsed) if isinstance(parsed, float) else True
