@@ -1,0 +1,135 @@
+"""A Comet 3.x offline archive as events: those of our tracker are found again, any other is mapped to the nearest kind.
+
+Our tracker marks the end of every event in the messages (`run/events`), so what lies between two marks is one event.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import comet_archive, comet_messages, comet_other, comet_replica, events, field, foreign, record
+
+_MARK = "run/events"
+_Message = tuple[str, dict[str, Any]]
+
+
+def read(path: Path, keep: foreign.Keep, allow_outside: bool = False) -> foreign.Found:
+    """Return the run in a Comet archive, or in the temporary folder of a killed client.
+
+    Args:
+      keep: keeps the bytes of a file and returns their address.
+      allow_outside: read files that a message names by an absolute path, where they still are.
+
+    Raises:
+      UserError: the archive cannot be read, or is damaged.
+    """
+    account = foreign.Account()
+    with comet_archive.Archive(path, account, allow_outside) as archive:
+        messages = sorted(archive.messages(), key=lambda message: _number(message[1]))
+        experiment = archive.experiment()
+        whole = comet_messages.read(messages, foreign.Account())
+        ours = foreign.is_run_id(whole.others.get("run/id"))
+        if ours:
+            run = _our_run(whole, experiment or {})
+            account.lose("times of metrics are those of the sending, to a millisecond", "Comet keeps its own clock")
+            found = list(_marked(archive, messages, keep, account) if _MARK in whole.others
+                         else _unmarked(archive, messages, keep, account))
+            outcome = whole.others.get("run/outcome")
+        else:
+            run = _their_run(path, whole, experiment or {})
+            found = list(comet_other.read(archive, comet_messages.read(messages, account), keep, account))
+            outcome = None if experiment is None or archive.torn else "finished"
+    return foreign.Found(f"a Comet 3.x archive, {path.name} (experiment {(experiment or {}).get('offline_id', 'unknown')})",
+                         run, found, outcome if outcome in events.OUTCOMES else None, account)
+
+
+def _number(payload: dict[str, Any]) -> int:
+    number = payload.get("message_id")
+    return number if isinstance(number, int) else 0
+
+
+def _our_run(stated: comet_messages.Messages, experiment: dict[str, Any]) -> events.Run:
+    held = {name.removeprefix("run/"): field.value(value) for name, value in stated.others.items() if name.startswith("run/")}
+    config, command, tags, created = held.get("config"), held.get("command"), held.get("tags"), held.get("created")
+    steps_per_epoch = held.get("steps_per_epoch")
+    try:
+        words = tuple(shlex.split(command)) if isinstance(command, str) else ()
+    except ValueError:
+        words = (str(command),)
+    return events.Run(
+        held["id"], str(held.get("name") or stated.others.get("Name") or ""), _created(created, experiment),
+        config if isinstance(config, dict) else {}, words, held["parent"] if isinstance(held.get("parent"), str) else None,
+        tuple(map(str, tags)) if isinstance(tags, list) else _tags(experiment), str(held.get("description") or ""),
+        steps_per_epoch if isinstance(steps_per_epoch, int) and steps_per_epoch > 0 else None)
+
+
+def _their_run(path: Path, stated: comet_messages.Messages, experiment: dict[str, Any]) -> events.Run:
+    first = min((metric.time for metric in stated.metrics), default=0.0)
+    key = experiment.get("offline_id")
+    return events.Run(key if foreign.is_run_id(key) else record.new_id(), str(stated.others.get("Name") or path.stem),  # type: ignore[arg-type]
+                      _created(first, experiment), {}, (), tags=_tags(experiment))
+
+
+def _created(created: Any, experiment: dict[str, Any]) -> float:
+    started = experiment.get("start_time")
+    if isinstance(created, int | float) and created:
+        return float(created)
+    return started / 1000 if isinstance(started, int | float) else 0.0
+
+
+def _tags(experiment: dict[str, Any]) -> tuple[str, ...]:
+    tags = experiment.get("tags")
+    return tuple(sorted(map(str, tags))) if isinstance(tags, list) else ()
+
+
+def _marked(archive: comet_archive.Archive, messages: list[_Message], keep: foreign.Keep,
+            account: foreign.Account) -> Iterator[events.Event]:
+    piece: list[_Message] = []
+    before: Any = None
+    number = _number(messages[0][1])
+    for kind, payload in messages:
+        if _number(payload) > number + 1:
+            account.skip("messages that are not in the archive", f"numbers {number + 1} to {_number(payload) - 1}")
+            piece.append(("lost", {}))
+        number = _number(payload)
+        if kind != "log_other" or payload.get("key") != _MARK:
+            piece.append((kind, payload))
+            continue
+        mark = payload.get("value")
+        if before is not None:
+            yield from _event(archive, piece, keep, account, refused=mark == before)
+        before, piece = mark, []
+    rest = [name for name in comet_messages.read(piece, account).names()
+            if name not in ("run/outcome", comet_replica.AUTOMATIC_METRIC)]
+    if rest:
+        account.skip("events cut off at the end", ", ".join(rest[:3]))
+
+
+def _event(archive: comet_archive.Archive, piece: list[_Message], keep: foreign.Keep, account: foreign.Account, *,
+           refused: bool) -> Iterator[events.Event]:
+    about = ", ".join(comet_messages.read(piece, foreign.Account()).names()[:3])
+    if refused:
+        account.skip("events that Comet had refused", about)
+    elif any(kind == "lost" for kind, _ in piece):
+        account.skip("events of which messages are missing", about)
+    else:
+        try:
+            (event,) = comet_replica.read(archive, comet_messages.read(piece, account), keep)
+            yield event
+        except comet_replica.NOT_READ as error:
+            account.skip(f"events that could not be read ({error})", about)
+
+
+def _unmarked(archive: comet_archive.Archive, messages: list[_Message], keep: foreign.Keep,
+              account: foreign.Account) -> list[events.Event]:
+    account.lose("events without marks: what one event said may be several, or the other way round", archive.path.name)
+    stated = comet_messages.read(messages, account)
+    try:
+        found = list(comet_replica.read(archive, stated, keep))
+    except comet_replica.NOT_READ as error:
+        account.lose(f"messages that are not as our tracker writes them, mapped as any program's ({error})", "")
+        stated, found = comet_messages.read(messages, foreign.Account()), []
+    return [*found, *comet_other.read(archive, stated, keep, account)]

@@ -1,0 +1,140 @@
+"""Makes a record of what another program left: a Neptune 1.x offline folder or a Comet 3.x offline archive.
+
+The record appears whole or not at all: it is written beside its place and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnist_jax import comet_archive, comet_files, errors, events, foreign, neptune_files, neptune_log, record
+
+_DEPTH = 6  # folders below the given one in which a run is looked for
+_ENTRIES = 100_000
+_APPENDED = 1_000  # events in one append
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """A record made from other files, what could not be carried, and what was changed on the way."""
+
+    directory: Path
+    run: events.Run
+    outcome: str
+    events: int
+    skipped: tuple[str, ...]  # "3 x reason: names"
+    lost: tuple[str, ...]
+
+
+def import_run(path: Path | str, workdir: Path | str, *, allow_outside: bool = False) -> Imported:
+    """Write a new record from a Neptune offline folder or a Comet offline archive.
+
+    Args:
+      path: the run's folder, the archive, the temporary folder of a killed Comet client, or a folder that holds exactly
+        one of these.
+      workdir: the new record's directory.
+      allow_outside: read files that the source names by an absolute path, where they still are.
+
+    Raises:
+      UserError: `path` holds no run or several, it is damaged, or `workdir` is taken or not writable.
+      RecordError: the record cannot be written.
+    """
+    source, directory = find(Path(path)), Path(workdir)
+    if (directory / "run.json").exists() or (directory.is_dir() and any(directory.iterdir())):
+        raise errors.UserError(f"{directory}: expected a new or empty directory for the imported run, found contents in it; "
+                               f"choose another --workdir")
+    with _beside(directory) as partial:
+        read = neptune_files.read if neptune_log.is_folder(source) else comet_files.read
+        found = read(source, lambda data, name: record.keep(partial, data, name), allow_outside)
+        outcome = found.outcome or "failed"
+        stated = [_lineage(found), *found.events, *_last_word(found, outcome)]
+        with record.create(partial, found.run) as recorder:
+            for first in range(0, len(stated), _APPENDED):
+                recorder.append(*stated[first:first + _APPENDED])
+            recorder.close(outcome)
+        account = found.account
+        return Imported(directory, found.run, outcome, len(stated), tuple(account.lines("skipped")),
+                        tuple(account.lines("lost")))
+
+
+def find(path: Path) -> Path:
+    """Return the one Neptune folder, Comet archive or Comet temporary folder at or below a path.
+
+    Raises:
+      UserError: there is none, or there are several.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise errors.UserError(f"{path}: expected a Neptune offline folder or a Comet offline archive, found nothing there")
+    found = list(_candidates(path))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise errors.UserError(f"{path}: expected a Neptune offline folder (data-*.log) or a Comet offline archive (zip, or "
+                               f"{comet_archive.MESSAGES}), found neither in it")
+    shown = ", ".join(str(candidate.relative_to(path)) for candidate in found[:10])
+    raise errors.UserError(f"{path}: expected one run, found {len(found)} ({shown}); name one of them")
+
+
+def _candidates(path: Path) -> Iterator[Path]:
+    seen = 0
+    for place, folders, files in os.walk(path, followlinks=False):
+        folder = Path(place)
+        seen += len(files) + len(folders)
+        if seen > _ENTRIES:
+            raise errors.UserError(f"{path}: expected a folder with a run, found more than {_ENTRIES} files; name the run's "
+                                   f"own folder or archive")
+        if neptune_log.is_folder(folder) or comet_archive.is_folder(folder):
+            folders.clear()
+            yield folder
+            continue
+        folders.sort()
+        if len(folder.relative_to(path).parts) >= _DEPTH:
+            folders.clear()
+        yield from (folder / name for name in sorted(files) if name.endswith(".zip")
+                    and not (folder / name).is_symlink() and comet_archive.is_archive(folder / name))
+
+
+def _lineage(found: foreign.Found) -> events.Text:
+    """Return where the run came from, and what did not come along."""
+    lines = [f"Read from {found.source}."]
+    if found.outcome is None:
+        lines.append("The source was cut off: its client was killed before the run ended, and the outcome is failed.")
+    for kind in ("skipped", "lost"):
+        lines += [f"{kind}: {line}" for line in found.account.lines(kind)]
+    return events.Text("imported", 0, "\n".join(lines))
+
+
+def _last_word(found: foreign.Found, outcome: str) -> list[events.Event]:
+    """Return the final Status, where the source has none."""
+    last = next((event for event in reversed(found.events) if isinstance(event, events.Status)), None)
+    if last is not None and last.state == outcome:
+        return []
+    ends = [int(event.steps[-1]) for event in found.events if isinstance(event, events.Metrics) and len(event.steps)]
+    return [events.Status(max(ends, default=0), outcome)]
+
+
+@contextlib.contextmanager
+def _beside(directory: Path) -> Iterator[Path]:
+    """Give a new folder beside `directory`, and put it in its place at the end, or remove it after an error."""
+    partial = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise errors.UserError(f"{directory}: expected a place for the imported run, found: {error.strerror}; choose another "
+                               f"--workdir") from error
+    try:
+        yield partial
+        partial.rename(directory)
+    except OSError as error:
+        raise errors.UserError(f"{directory}: expected a place for the imported run, found: {error.strerror}; choose another "
+                               f"--workdir") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,99 @@
+"""A Neptune 1.x offline folder as events: those of our tracker are found again, any other is mapped to the nearest kind.
+
+Our tracker marks the end of every event in the log (`run/events`), so each piece between two marks is one event.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnist_jax import events, foreign, neptune_attributes, neptune_log, neptune_other, neptune_replica, record
+
+
+def read(folder: Path, keep: foreign.Keep, allow_outside: bool = False) -> foreign.Found:
+    """Return the run in a Neptune folder.
+
+    Args:
+      keep: keeps the bytes of a file and returns their address.
+      allow_outside: read files that the log names by an absolute path, where they still are.
+
+    Raises:
+      UserError: the folder cannot be read.
+    """
+    account, budget = foreign.Account(), foreign.Budget(folder)
+    log = neptune_log.read(folder, account, budget)
+    reader = neptune_attributes.Reader(log, keep, account, budget, allow_outside)
+    ours = foreign.is_run_id(reader.scalar(log.whole, "run/id"))
+    marked = ours and log.marks and not log.destructive
+    found = list(_marked(reader)) if marked else _unmarked(reader, ours)
+    if ours:
+        outcome = reader.scalar(log.whole, "run/outcome")
+    else:
+        outcome = None if log.torn else "failed" if reader.scalar(log.whole, "sys/failed") is True else "finished"
+    source = f"a Neptune 1.x folder, {folder.name} (run {log.container})"
+    return foreign.Found(source, _our_run(reader) if ours else _their_run(reader), found,
+                         outcome if outcome in events.OUTCOMES else None, account)
+
+
+def _our_run(reader: neptune_attributes.Reader) -> events.Run:
+    held = reader.under(reader.log.whole, "run/")
+    about = reader.under(reader.log.whole, "sys/")
+    config, command, tags = held.get("config"), held.get("command"), held.get("tags")
+    created, steps_per_epoch = held.get("created"), held.get("steps_per_epoch")
+    try:
+        words = tuple(shlex.split(command)) if isinstance(command, str) else ()
+    except ValueError:
+        words = (str(command),)
+    return events.Run(
+        held["id"], str(held.get("name") or ""), float(created) if isinstance(created, int | float) else reader.log.created,
+        config if isinstance(config, dict) else {}, words, held["parent"] if isinstance(held.get("parent"), str) else None,
+        tuple(map(str, tags if isinstance(tags, list) else about.get("tags") or ())), str(about.get("description") or ""),
+        steps_per_epoch if isinstance(steps_per_epoch, int) and steps_per_epoch > 0 else None)
+
+
+def _their_run(reader: neptune_attributes.Reader) -> events.Run:
+    about = {name: held.value for name in ("name", "tags", "description")
+             if (held := reader.log.whole.get(f"sys/{name}")) and held.kind in ("string", "string_set")}
+    tags = about.get("tags")
+    return events.Run(record.new_id(), str(about.get("name") or reader.log.folder.name), reader.log.created, {}, (),
+                      tags=tuple(tags) if isinstance(tags, list) else (), description=str(about.get("description") or ""))
+
+
+def _marked(reader: neptune_attributes.Reader) -> Iterator[events.Event]:
+    marks = reader.log.marks
+    for number, piece in enumerate(reader.log.pieces[:-1]):
+        if number == 0:
+            continue  # who the run is
+        state = {path: held for path, held in piece.items() if path != "run/events"}
+        about = ", ".join(list(state)[:3]) or f"event {number}"
+        if marks[number] == marks[number - 1]:
+            reader.account.skip("events that Neptune had refused", about)
+            continue
+        try:
+            (event,) = [event for _, event in neptune_replica.read(reader, state)]
+        except neptune_replica.NOT_READ as error:
+            reader.account.skip(f"events that could not be read ({error})", about)
+            continue
+        yield event
+    rest = [path for path in reader.log.pieces[-1] if path not in ("run/outcome", "sys/failed")]
+    if rest:
+        reader.account.skip("events cut off at the end", ", ".join(rest[:3]))
+
+
+def _unmarked(reader: neptune_attributes.Reader, ours: bool) -> list[events.Event]:
+    state = dict(reader.log.whole)
+    order = {path: number for number, path in enumerate(state)}
+    found: list[tuple[str, events.Event]] = []
+    if ours:
+        reader.account.lose("events without marks: what one event said may be several, or the other way round",
+                            reader.log.folder.name)
+        try:
+            found = list(neptune_replica.read(reader, state))
+        except neptune_replica.NOT_READ as error:
+            reader.account.lose(f"facts that are not as our tracker writes them, mapped as any program's ({error})", "")
+            state, found = dict(reader.log.whole), []
+    found += neptune_other.read(reader, state)
+    found.sort(key=lambda pair: order.get(pair[0], len(order)))
+    return [event for _, event in found]
