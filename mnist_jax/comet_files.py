@@ -74,10 +74,7 @@ def _their_run(path: Path, stated: comet_messages.Messages, experiment: dict[str
 
 
 def _created(created: Any, experiment: dict[str, Any]) -> float:
-    started = experiment.get("start_time")
-    if isinstance(created, int | float) and created:
-        return float(created)
-    return started / 1000 if isinstance(started, int | float) else 0.0
+    return foreign.seconds(created) or foreign.seconds(experiment.get("start_time")) / 1000
 
 
 def _tags(experiment: dict[str, Any]) -> tuple[str, ...]:

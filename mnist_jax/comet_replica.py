@@ -31,8 +31,11 @@ def read(archive: comet_archive.Archive, stated: comet_messages.Messages, keep: 
         return data
 
     def take(kind: str, prefix: str = "") -> list[comet_messages.File]:
-        taken = [file for file in stated.files if file.kind == kind and file.name.startswith(prefix)]
-        stated.files = [file for file in stated.files if file not in taken]
+        taken: list[comet_messages.File] = []
+        left: list[comet_messages.File] = []
+        for file in stated.files:
+            (taken if file.kind == kind and file.name.startswith(prefix) else left).append(file)
+        stated.files = left
         return taken
 
     others = {name: field.value(held) for name, held in stated.others.items()}

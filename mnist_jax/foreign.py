@@ -111,6 +111,18 @@ def loads(text: str | bytes, place: str) -> Any:
         raise errors.UserError(f"{place}: expected JSON of a usual depth, found values nested too deeply to read") from None
 
 
+def seconds(time: Any) -> float:
+    """Return a finite number of unix seconds, or 0 for anything else."""
+    number = isinstance(time, int | float) and not isinstance(time, bool) and abs(time) < 1e15
+    return float(time) if number else 0.0
+
+
+def safe_name(name: str) -> str:
+    """Return a file's name without what leads out of a folder when somebody unpacks it there."""
+    parts = [part for part in name.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "file"
+
+
 def is_run_id(text: Any) -> bool:
     """Return whether a text is a run id of ours."""
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{32}", text) is not None

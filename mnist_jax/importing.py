@@ -50,17 +50,29 @@ def import_run(path: Path | str, workdir: Path | str, *, allow_outside: bool = F
         raise errors.UserError(f"{directory}: expected a new or empty directory for the imported run, found contents in it; "
                                f"choose another --workdir")
     with _beside(directory) as partial:
-        read = neptune_files.read if neptune_log.is_folder(source) else comet_files.read
-        found = read(source, lambda data, name: record.keep(partial, data, name), allow_outside)
-        outcome = found.outcome or "failed"
-        stated = [_lineage(found), *found.events, *_last_word(found, outcome)]
-        with record.create(partial, found.run) as recorder:
-            for first in range(0, len(stated), _APPENDED):
-                recorder.append(*stated[first:first + _APPENDED])
-            recorder.close(outcome)
-        account = found.account
-        return Imported(directory, found.run, outcome, len(stated), tuple(account.lines("skipped")),
-                        tuple(account.lines("lost")))
+        try:
+            found, count = _write(source, partial, allow_outside)
+        except RecursionError:
+            raise errors.UserError(f"{source}: expected values of a usual depth, found some nested too deeply to "
+                                   f"record") from None
+    account = found.account
+    return Imported(directory, found.run, found.outcome or "failed", count, tuple(account.lines("skipped")),
+                    tuple(account.lines("lost")))
+
+
+def _write(source: Path, partial: Path, allow_outside: bool) -> tuple[foreign.Found, int]:
+    """Write the record of a source into a new folder; return what was found and the number of events."""
+    read = neptune_files.read if neptune_log.is_folder(source) else comet_files.read
+    found = read(source, lambda data, name: record.keep(partial, data, foreign.safe_name(name)), allow_outside)
+    outcome = found.outcome or "failed"
+    stated = [_lineage(found), *found.events, *_last_word(found, outcome)]
+    with record.create(partial, found.run) as recorder:
+        for first in range(0, len(stated), _APPENDED):
+            recorder.append(*stated[first:first + _APPENDED])
+        recorder.close(outcome)
+    for _ in record.Follower(partial).new():  # as a reader will find it
+        pass
+    return found, len(stated)
 
 
 def find(path: Path) -> Path:

@@ -47,7 +47,7 @@ def _our_run(reader: neptune_attributes.Reader) -> events.Run:
     except ValueError:
         words = (str(command),)
     return events.Run(
-        held["id"], str(held.get("name") or ""), float(created) if isinstance(created, int | float) else reader.log.created,
+        held["id"], str(held.get("name") or ""), foreign.seconds(created) or reader.log.created,
         config if isinstance(config, dict) else {}, words, held["parent"] if isinstance(held.get("parent"), str) else None,
         tuple(map(str, tags if isinstance(tags, list) else about.get("tags") or ())), str(about.get("description") or ""),
         steps_per_epoch if isinstance(steps_per_epoch, int) and steps_per_epoch > 0 else None)
@@ -68,6 +68,9 @@ def _marked(reader: neptune_attributes.Reader) -> Iterator[events.Event]:
             continue  # who the run is
         state = {path: held for path, held in piece.items() if path != "run/events"}
         about = ", ".join(list(state)[:3]) or f"event {number}"
+        if number in reader.log.broken:
+            reader.account.skip("events of which operations are missing", about)
+            continue
         if marks[number] == marks[number - 1]:
             reader.account.skip("events that Neptune had refused", about)
             continue

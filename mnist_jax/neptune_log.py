@@ -7,6 +7,7 @@ before it is passed over up to the next whole operation, and said.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import math
 import re
@@ -45,6 +46,7 @@ class Log:
     pieces: list[State]  # the last one is what follows the last mark
     marks: list[Any]  # the number of events written by the end of each piece but the last
     torn: bool  # the client did not write everything that it counted
+    broken: set[int]  # pieces of which operations are missing
     destructive: bool  # something was deleted, cleared or copied: the pieces alone do not say what is left
 
 
@@ -62,8 +64,8 @@ def read(folder: Path, account: foreign.Account, budget: foreign.Budget) -> Log:
     metadata = _json_file(folder / "metadata.json", budget)
     found = list(_operations(folder, account, budget))
     found.sort(key=lambda record: record["version"])
-    created = _seconds(metadata.get("createdAt")) or (found[0]["at"] if found else 0.0)
-    log = Log(folder, str(metadata.get("containerId", "")), created, {}, [{}], [], False, False)
+    created = _seconds(metadata.get("createdAt")) or (found[0].get("at", 0.0) if found else 0.0)
+    log = Log(folder, str(metadata.get("containerId", "")), created, {}, [{}], [], False, set(), False)
     expected = found[0]["version"] if found else 1
     if expected > 1:
         account.skip("operations that the server had before", f"versions 1 to {expected - 1}")
@@ -73,7 +75,7 @@ def read(folder: Path, account: foreign.Account, budget: foreign.Budget) -> Log:
             continue
         if record["version"] > expected:
             account.skip("operations that are not in the log", f"versions {expected} to {record['version'] - 1}")
-            log.destructive = True
+            log.broken.add(len(log.pieces) - 1)
         expected = record["version"] + 1
         _apply(log, record["obj"], account)
     put = _number(folder / "last_put_version", budget)
@@ -170,6 +172,8 @@ def _change(state: State, path: str, operation: dict[str, Any], container: str) 
     elif kind in ("UploadFileSet", "DeleteFiles", "TrackFilesToArtifact"):
         group = "artifact_files" if kind == "TrackFilesToArtifact" else "file_set"
         held = state.get(path)
+        if not all(isinstance(operation.get(names, []), list) for names in ("file_globs", "file_paths", "entries")):
+            raise ValueError("its files are no list")
         before = held.value if held and held.kind == group and operation.get("reset") != "True" else []
         state[path] = Attribute(group, [*before, operation])
     elif kind == "CopyAttribute":
@@ -206,8 +210,6 @@ def _json_file(path: Path, budget: foreign.Budget) -> dict[str, Any]:
 
 
 def _seconds(moment: Any) -> float | None:
-    import datetime
-
     try:
         return datetime.datetime.fromisoformat(moment).timestamp()
     except (TypeError, ValueError, OverflowError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import decimal
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -71,6 +72,9 @@ def export(directory: Path | str, folder: Path | str, project: str = PROJECT) ->
             path.rename(path.with_suffix(""))
     except OSError as error:
         raise errors.UserError(f"{folder}: expected a folder to write to, found: {error.strerror or error}") from error
+    finally:
+        for path in data.glob(f"{_safe(recorded.run.id)}_part_*.parquet.tmp"):
+            path.unlink()
     return [path.with_suffix("") for path in parts]
 
 
@@ -87,7 +91,8 @@ def _schema(pyarrow: Any) -> Any:
 
 
 def _batch(rows: Iterator[_Row], identity: _Row) -> list[_Row]:
-    return [{**identity, **row} for row, _ in zip(rows, range(_ROWS), strict=False)]
+    return [{name: _text(value) for name, value in {**identity, **row}.items()}
+            for row in itertools.islice(rows, _ROWS)]
 
 
 def _rows(recorded: record.Recorded, files: Path, root: Path) -> Iterator[_Row]:
@@ -167,6 +172,10 @@ def _field(path: str, value: Any) -> Iterator[_Row]:
     else:
         kind, value = "string", value if isinstance(value, str) else json.dumps(value)
     yield {"attribute_path": path, "attribute_type": kind, f"{kind}_value": value}
+
+
+def _text(value: Any) -> Any:
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value  # no lone surrogates
 
 
 def _decimal(step: int) -> decimal.Decimal:
