@@ -69,6 +69,8 @@ class Archive:
             fields = foreign.loads(self._bytes(EXPERIMENT, 2**24), f"{self.path}, {EXPERIMENT}")
         except (KeyError, OSError, ValueError):
             return None
+        except _DAMAGE as error:
+            raise self._damaged(EXPERIMENT, error) from error
         return fields if isinstance(fields, dict) else None
 
     def messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -79,8 +81,7 @@ class Archive:
         except KeyError:
             raise errors.UserError(f"{self.path}: expected a Comet archive, found no {MESSAGES} in it") from None
         except (OSError, *_DAMAGE) as error:
-            raise errors.UserError(f"{self.path}, {MESSAGES}: expected a readable file, found: {error}; unpack what can be "
-                                   f"unpacked and import the folder") from error
+            raise self._damaged(MESSAGES, error) from error
 
     def content(self, name: Any, about: str) -> bytes | None:
         """Return the bytes of a file that a message names, or None where they are not to be had, which is said."""
@@ -98,11 +99,14 @@ class Archive:
         except KeyError:
             self.account.skip("files that are not in the archive", about)
         except zipfile.BadZipFile as error:
-            raise errors.UserError(f"{self.path}, {about}: damaged: {error}; unpack what can be unpacked and import the "
-                                   f"folder") from error
+            raise self._damaged(about, error) from error
         except (OSError, *_DAMAGE) as error:
             self.account.skip(f"files that could not be read ({getattr(error, 'strerror', None) or error})", about)
         return None
+
+    def _damaged(self, name: str, error: Exception) -> errors.UserError:
+        return errors.UserError(f"{self.path}, {name}: expected a whole file, found it damaged: {error}; unpack what can be "
+                                f"unpacked and import the folder")
 
     def _parsed(self, lines: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
         number, damaged = 0, ""

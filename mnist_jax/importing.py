@@ -12,11 +12,13 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mnist_jax import comet_archive, comet_files, errors, events, foreign, neptune_files, neptune_log, record
 
 _DEPTH = 6  # folders below the given one in which a run is looked for
 _ENTRIES = 100_000
+_NESTED = 64  # lists and objects in one another
 _APPENDED = 1_000  # events in one append
 
 
@@ -66,6 +68,10 @@ def _write(source: Path, partial: Path, allow_outside: bool) -> tuple[foreign.Fo
     found = read(source, lambda data, name: record.keep(partial, data, foreign.safe_name(name)), allow_outside)
     outcome = found.outcome or "failed"
     stated = [_lineage(found), *found.events, *_last_word(found, outcome)]
+    for value in [found.run.config, *stated]:
+        if not isinstance(value, events.Metrics) and _is_deep(value if isinstance(value, dict) else vars(value)):
+            raise errors.UserError(f"{source}: expected values at most {_NESTED} deep, found one nested too deeply to record "
+                                   f"in {type(value).__name__}")
     with record.create(partial, found.run) as recorder:
         for first in range(0, len(stated), _APPENDED):
             recorder.append(*stated[first:first + _APPENDED])
@@ -112,6 +118,17 @@ def _candidates(path: Path) -> Iterator[Path]:
             folders.clear()
         yield from (folder / name for name in sorted(files) if name.endswith(".zip")
                     and not (folder / name).is_symlink() and comet_archive.is_archive(folder / name))
+
+
+def _is_deep(value: Any) -> bool:
+    left = [(value, 0)]
+    while left:
+        held, depth = left.pop()
+        if depth > _NESTED:
+            return True
+        if isinstance(held, dict | list | tuple):
+            left += [(inner, depth + 1) for inner in (held.values() if isinstance(held, dict) else held)]
+    return False
 
 
 def _lineage(found: foreign.Found) -> events.Text:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import contextlib
 import glob
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class Reader:
                 if len(places) > _GLOB_FILES:
                     raise errors.UserError(f"{self.log.folder}: expected at most {_GLOB_FILES} files for {pattern}, found "
                                            f"more; import without the files outside the folder")
-            root = Path(glob.escape(pattern).partition("[")[0]).parent if glob.has_magic(pattern) else Path(pattern).parent
+            root = Path(re.split(r"[*?[]", pattern)[0] + "_").parent  # the folder before the first wildcard
             for place in places:
                 name = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
                 if name not in deleted and place.is_file():

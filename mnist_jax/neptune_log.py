@@ -130,7 +130,7 @@ def _path(operation: dict[str, Any]) -> str | None:
 
 
 def _apply(log: Log, operation: dict[str, Any], account: foreign.Account) -> None:
-    path, kind = _path(operation) or "", operation.get("type")
+    path, kind = _path(operation) or "", str(operation.get("type"))
     log.destructive |= kind in _DESTRUCTIVE
     try:
         for state in (log.whole, log.pieces[-1]):

@@ -10,7 +10,6 @@ import decimal
 import hashlib
 import itertools
 import json
-import math
 import os
 import secrets
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ PROJECT = "mnist-jax/runs"
 _ROWS = 100_000  # in one batch
 _PART_BYTES = 50 * 2**20  # after which a new part is begun
 _NAME_CHARACTERS = 120
+_LAST_SECOND = 253_402_300_799  # of the year 9999, beyond which readers of a timestamp fail
 _STEP_DIGITS = decimal.Decimal("0.000001")
 _STEP_LIMIT = 10**12  # decimal(18, 6) holds no larger step
 
@@ -185,7 +185,7 @@ def _decimal(step: int) -> decimal.Decimal:
 
 
 def _milliseconds(time: float) -> int | None:
-    return round(time * 1000) if math.isfinite(time) and abs(time) < 1e12 else None
+    return round(time * 1000) if abs(time) < _LAST_SECOND else None
 
 
 def _safe(part: str) -> str:

@@ -47,8 +47,8 @@ def without_times(event: events.Event) -> events.Event:
 def said(recorded: list[events.Event], name: str) -> list:
     """Return events in a form in which NaN equals NaN; Comet keeps its own times."""
     kept = recorded if name == "neptune" else [without_times(event) for event in recorded]
-    return [event if isinstance(event, events.Metrics) else (type(event).__name__, json.dumps(events.to_json(event), sort_keys=True))
-            for event in kept]
+    return [event if isinstance(event, events.Metrics)
+            else (type(event).__name__, json.dumps(events.to_json(event), sort_keys=True)) for event in kept]
 
 
 def facts(recorded: record.Recorded) -> list[events.Event]:
