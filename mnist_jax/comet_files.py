@@ -114,8 +114,7 @@ def _event(archive: comet_archive.Archive, piece: list[_Message], keep: foreign.
         account.skip("events of which messages are missing", about)
     else:
         try:
-            (event,) = comet_replica.read(archive, comet_messages.read(piece, account), keep)
-            yield event
+            yield foreign.one(list(comet_replica.read(archive, comet_messages.read(piece, account), keep)))
         except comet_replica.NOT_READ as error:
             account.skip(f"events that could not be read ({error})", about)
 

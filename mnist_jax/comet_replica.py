@@ -12,6 +12,7 @@ from mnist_jax import comet_archive, comet_messages, events, field, foreign
 NOT_READ = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError)  # of messages that are not ours
 
 AUTOMATIC_METRIC = "process duration"  # the client's own, at the end
+_NAME_CHARACTERS = 100
 _ORIGIN = ("version", "step", "sha256", "scores", "datasets", "parents")
 _NOT_EVENTS = ("run/", "datasets/", "source/")
 _NOT_OURS = ("dataset_info", *comet_messages.AUTOMATIC_OTHERS)
@@ -42,7 +43,10 @@ def read(archive: comet_archive.Archive, stated: comet_messages.Messages, keep: 
     if stated.system:
         yield events.Environment({name: field.value(held) for name, held in stated.system.items()})
     if "source/commit" in others:
-        sources = tuple(keep(content(file), file.name) for file in take("source_code"))
+        code = [(file.name, content(file)) for file in take("source_code")]
+        for name in [name for name, data in code if b"\xef\xbf\xbd" in data]:
+            archive.account.lose("source files with bytes that are no text: Comet kept a mark in their place", name)
+        sources = tuple(keep(data, name) for name, data in code)
         patches = [keep(content(file), str(file.metadata.get("file_name", "uncommitted.diff")))
                    for file in take("asset", "source/patch.diff")]
         yield events.Source(others["source/commit"], others["source/branch"], others["source/remote"],
@@ -57,6 +61,8 @@ def read(archive: comet_archive.Archive, stated: comet_messages.Messages, keep: 
         yield events.Hyperparameters({name: field.value(long.get(name, held)) for name, held in stated.parameters.items()})
     if "run/status" in others:
         yield events.Status(int(others["run/status_step"]), str(others["run/status"]))
+    for name in {metric.name for metric in stated.metrics if len(metric.name) == _NAME_CHARACTERS}:
+        archive.account.lose(f"metric names that Comet may have cut at {_NAME_CHARACTERS} characters", name)
     yield from _metrics([metric for metric in stated.metrics if metric.name != AUTOMATIC_METRIC])
     for file in take("visualization"):
         blob = keep(content(file), str(file.metadata.get("file", file.name)))

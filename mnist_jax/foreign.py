@@ -178,6 +178,13 @@ def same_steps(series: dict[str, list[Point]]) -> Iterator[events.Metrics]:
         yield events.Metrics(np.array(steps, np.int64), values, np.array(times, np.float64))
 
 
+def one(found: list[events.Event]) -> events.Event:
+    """Return the one event between two marks. Raises ValueError."""
+    if len(found) != 1:
+        raise ValueError(f"expected one between two marks, found {len(found)}: an empty event leaves nothing")
+    return found[0]
+
+
 def dataset(split: str, facts: dict[str, Any]) -> events.Dataset:
     """Return the Dataset whose fields our trackers write. Raises KeyError, TypeError or ValueError where they are not."""
     named = {name: str(facts[name]) for name in ("name", "version", "digest", "origin")}

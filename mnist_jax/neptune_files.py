@@ -75,7 +75,7 @@ def _marked(reader: neptune_attributes.Reader) -> Iterator[events.Event]:
             reader.account.skip("events that Neptune had refused", about)
             continue
         try:
-            (event,) = [event for _, event in neptune_replica.read(reader, state)]
+            event = foreign.one([event for _, event in neptune_replica.read(reader, state)])
         except neptune_replica.NOT_READ as error:
             reader.account.skip(f"events that could not be read ({error})", about)
             continue

@@ -41,7 +41,7 @@ def read(reader: neptune_attributes.Reader, state: neptune_log.State) -> _Found:
             raise ValueError("a file of it is not there")
         return data
 
-    yield from _from_fields(reader, [path for path in paths if path not in series], take, files, content)
+    yield from _from_fields(reader, state, [path for path in paths if path not in series], take, files, content)
     floats: dict[str, list[foreign.Point]] = {}
     for path, points in series.items():
         if path == "run/status":
@@ -67,8 +67,8 @@ def read(reader: neptune_attributes.Reader, state: neptune_log.State) -> _Found:
         del state[path]
 
 
-def _from_fields(reader: neptune_attributes.Reader, paths: list[str], take: Callable[[str], dict[str, Any]],
-                 files: dict[str, Any], content: Callable[[str], bytes]) -> _Found:
+def _from_fields(reader: neptune_attributes.Reader, state: neptune_log.State, paths: list[str],
+                 take: Callable[[str], dict[str, Any]], files: dict[str, Any], content: Callable[[str], bytes]) -> _Found:
     first: dict[str, str] = {}
     for path in paths:
         first.setdefault(path.partition("/")[0], path)
@@ -77,7 +77,9 @@ def _from_fields(reader: neptune_attributes.Reader, paths: list[str], take: Call
             case "environment":
                 yield at, events.Environment(take("environment/"))
             case "parameters":
-                yield at, events.Hyperparameters({name.replace("/", "."): held for name, held in take("parameters/").items()})
+                names = {_path(name): name for name in reader.scalar(state, "run/parameter_names") or ()}
+                yield at, events.Hyperparameters({names.get(path) or path.replace("/", "."): held
+                                                  for path, held in take("parameters/").items()})
             case "datasets":
                 for split in dict.fromkeys(path.split("/")[1] for path in paths if path.startswith("datasets/")):
                     yield f"datasets/{split}/name", foreign.dataset(split, take(f"datasets/{split}/"))
@@ -102,6 +104,10 @@ def _from_fields(reader: neptune_attributes.Reader, paths: list[str], take: Call
                     name = path.removeprefix("texts/")
                     step = int(take(f"texts_metadata/{name}/").get("step", 0))
                     yield path, events.Text(name, step, content(path).decode())
+
+
+def _path(name: str) -> str:
+    return "/".join(filter(None, name.replace(".", "/").split("/")))  # the client drops what is empty
 
 
 def _source(reader: neptune_attributes.Reader, facts: dict[str, Any], files: dict[str, Any],

@@ -106,7 +106,10 @@ class NeptuneTracker:
                 self._assign(f"datasets/{event.split}", {**facts, **lists})
                 return Receipt("translated", "kept as fields: Neptune has no data set type")
             case events.Hyperparameters(values=values):
-                return self._assign("parameters", {name.replace(".", "/"): value for name, value in values.items()})
+                paths = {name: name.replace(".", "/") for name in values}
+                if any(path.strip("/").replace("/", ".") != name or "//" in path for name, path in paths.items()):
+                    self._assign("run", {"parameter_names": list(values)})  # a path alone does not give them back
+                return self._assign("parameters", {paths[name]: value for name, value in values.items()})
             case events.Metrics():
                 return self._write_metrics(event)
             case events.Image(name=name, step=step, blob=blob, caption=caption):

@@ -29,7 +29,8 @@ def facts(recorder: record.Record) -> list[events.Event]:
     steps, many = np.array([1, 2, 3, 4, 5, 2**39]), np.arange(1, 252)
     values = {"none": None, "list": [1, [2, "x"]], "long": "x" * 20_000, "big": 2**70, "nan": math.nan, "null": "null",
               "quoted": '"x"', "digits": "32", "version": "2.0", "true": True, "whole": 1.0, "nested": {"k": math.inf},
-              "lines": "é\u2028x\n", "NaN": "NaN", "brackets": "[1]"}
+              "lines": "é\u2028x\n", "NaN": "NaN", "brackets": "[1]",
+              "with/slash": 1, "two..dots": 2, "plain.dot": 3}
     return [
         events.Status(0, "running"), events.Metrics(steps, {"odd/v": odd, "odd/w": odd[::-1]}, steps * 1.0),
         events.Hyperparameters(values),

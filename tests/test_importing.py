@@ -88,6 +88,22 @@ def test_odd_values_come_back_bit_for_bit(odd, tmp_path, name):
     assert said(facts(after), name) == said(facts(odd), name)
 
 
+def test_what_a_format_cannot_carry_is_named(tmp_path):
+    names = {"neptune": "empty event", "comet": "cut at 100 characters"}
+    for name, words in names.items():
+        directory = tmp_path / name
+        with record.create(directory, events.Run(record.new_id(), "x", 0.0, {}, ())) as recorder:
+            recorder.append(events.Status(0, "running"), events.Environment({}), events.Metrics([1], {"m" * 120: [1.0]}, [1.0]),
+                            events.Source(None, None, None, False, None, (recorder.blob(b"\xff", "x.py"),)),
+                            events.Status(1, "finished"))
+            recorder.close("finished")
+        delivery.deliver(directory, tracking.Destination(name, "offline"))
+        result = importing.import_run(replica(directory, name), tmp_path / f"{name}-back")
+        assert "empty event" in "".join(result.skipped) and words in "".join([*result.skipped, *result.lost])
+        assert len(facts(record.read(result.directory))) == 4
+    assert "no text" in "".join(result.lost)
+
+
 def test_a_run_moves_from_one_tracker_to_the_other_and_back(odd, tmp_path):
     importing.import_run(replica(odd.directory, "comet"), tmp_path / "one")
     assert "failed" not in delivery.deliver(tmp_path / "one", tracking.Destination("neptune", "offline")).counts
