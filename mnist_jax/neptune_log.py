@@ -22,6 +22,7 @@ _SCALARS = {"AssignFloat": float, "AssignInt": int, "AssignBool": bool, "AssignS
 _SERIES = {"LogFloats": "float_series", "LogStrings": "string_series", "LogImages": "image_series"}
 _CLEARS = {"ClearFloatLog": "float_series", "ClearStringLog": "string_series", "ClearImageLog": "image_series",
            "ClearStringSet": "string_set", "ClearArtifact": "artifact"}
+_DAMAGES = 1000  # in one file; each costs a look at all that is before it
 _DESTRUCTIVE = {"DeleteAttribute", "RemoveStrings", "DeleteFiles", "CopyAttribute", *_CLEARS}
 
 
@@ -93,16 +94,16 @@ def _operations(folder: Path, account: foreign.Account, budget: foreign.Budget) 
             text = foreign.text(foreign.read_file(path, budget))
         except OSError as error:
             raise errors.UserError(f"{path}: expected a readable log, found: {error.strerror}") from error
-        position = wasted = 0
+        position = damages = 0
         while (start := text.find("{", position)) >= 0:
             try:
                 record, position = decoder.raw_decode(text, start)
             except RecursionError:
                 raise errors.UserError(f"{path}, character {start}: expected an operation, found values nested too deeply "
                                        f"to read") from None
-            except ValueError as error:
-                wasted += getattr(error, "pos", start + 1) - start
-                if wasted > 4 * len(text) + 2**20:
+            except ValueError:
+                damages += 1
+                if damages > _DAMAGES:
                     raise errors.UserError(f"{path}, character {start}: expected operations, found a file damaged beyond "
                                            f"going on") from None
                 position = start + 1
@@ -133,6 +134,8 @@ def _apply(log: Log, operation: dict[str, Any], account: foreign.Account) -> Non
     path, kind = _path(operation) or "", str(operation.get("type"))
     log.destructive |= kind in _DESTRUCTIVE
     try:
+        if kind in _SERIES:
+            operation = {**operation, "values": [_point(kind, item) for item in operation["values"]]}
         for state in (log.whole, log.pieces[-1]):
             _change(state, path, operation, log.container)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -154,7 +157,7 @@ def _change(state: State, path: str, operation: dict[str, Any], container: str) 
     elif kind in _SERIES:
         held = state.get(path)
         points = held.value if held and held.kind == _SERIES[kind] else []
-        points += [_point(kind, item) for item in operation["values"]]
+        points += operation["values"]
         state[path] = Attribute(_SERIES[kind], points)
     elif kind in _CLEARS:
         if path in state and state[path].kind == _CLEARS[kind]:

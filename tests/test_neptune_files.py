@@ -259,3 +259,11 @@ def test_base64_is_not_trusted(tmp_path):
     content = {"type": "UploadFileContent", "path": ["f"], "ext": "bin", "file_content": base64.b64encode(b"\x80\x05").decode()}
     _, back = imported(folder_of(tmp_path / "in", content), tmp_path / "out")
     assert back.bytes_of(named(back, events.Artifact)["f"].blob) == b"\x80\x05"
+
+
+@pytest.mark.parametrize("text", ['{"obj": {"a": "' * 50_000, '{"obj" 1' * 50_000])
+def test_a_file_that_is_all_damage_is_refused_soon(tmp_path, text):
+    folder = folder_of(tmp_path / "in")
+    (folder / "data-1.log").write_text(text)
+    with pytest.raises(errors.UserError, match="damaged beyond going on"):
+        importing.import_run(folder, tmp_path / "out")
