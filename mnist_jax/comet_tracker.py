@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class CometTracker:
         self._run: events.Run
         self._path_of: Callable[[events.Blob], Path]
 
-    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, resume: bool) -> str:
+    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, earlier: Sequence[events.Event] | None) -> str:
         import comet_ml
 
         self._run, self._path_of = run, path_of

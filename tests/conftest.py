@@ -3,10 +3,15 @@
 import gzip
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from mnist_jax import experiment, settings
+
+# A shared machine may stall at any moment: a test is about what comes out, not about when.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 _CREDENTIALS = ("TFDS_DATA_DIR", "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "COMET_API_KEY", "COMET_URL_OVERRIDE")
 

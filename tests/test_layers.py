@@ -10,9 +10,10 @@ import mnist_jax
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors"]
-RECORD_WING = ["events", "record", "tracking", "neptune_tracker", "comet_tracker", "delivery", "images", "model_file", "show"]
+RECORD_WING = ["events", "record", "limits", "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_tracker",
+               "delivery", "background", "images", "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
-BRIDGE = ["provenance", "progress", "export_model", "predict", "experiment"]
+BRIDGE = ["provenance", "progress", "tracked", "export_model", "predict", "experiment"]
 DOOR = ["__init__", "__main__"]
 HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
 
