@@ -7,17 +7,21 @@ what the server holds before it sends what may have arrived.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from mnist_jax import events, limits, receipts, record, tracking
 
-FLUSH_S = 10.0  # a tracker that does not confirm within it has lost its server
-CLOSE_S = 60.0
+# A call that takes longer has lost its server: the attempt is over. The clients' own bounds are longer, or none.
+OPEN_S, WRITE_S, FLUSH_S, CLOSE_S = 30.0, 60.0, 10.0, 60.0
 _POLL_S = 0.2
 _BATCH = 64  # events between two confirmations, at most
 _CONFIRM_S = 2.0  # and so long, about
@@ -67,7 +71,8 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
     confirmed = itertools.islice(follower.new(), before.delivered if resume else 0)
     earlier = [part for entry in confirmed for part in thinner(entry.event)[0]]
     run = record.run_of(record.read_run_file(directory))
-    where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
+    with _bounded(OPEN_S):
+        where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
     receipts.say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
     pace = limits.Pace(destination.limits.values_per_minute, lambda seconds: receipts.say(log, waiting=seconds))
     ended = False
@@ -76,7 +81,8 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
         _send(directory, follower.new(), tracker, thinner, pace, log)
     closing = time.perf_counter()
     outcome = record.outcome_of(directory, record.read_run_file(directory))
-    tracker.close(outcome if outcome in events.OUTCOMES else "failed", CLOSE_S)
+    with _bounded(CLOSE_S):
+        tracker.close(outcome if outcome in events.OUTCOMES else "failed", CLOSE_S)
     receipts.say(log, closed=outcome, seconds={"close": time.perf_counter() - closing})
 
 
@@ -87,8 +93,9 @@ def _send(directory: Path, entries: Iterable[record.Entry], tracker: tracking.Tr
     since = time.monotonic()
 
     def confirm() -> None:
-        if given and not tracker.flush(FLUSH_S):
-            raise TimeoutError(f"the tracker did not confirm within {FLUSH_S:g} s")
+        with _bounded(2 * FLUSH_S):
+            if given and not tracker.flush(FLUSH_S):
+                raise TimeoutError(f"the tracker did not confirm within {FLUSH_S:g} s")
         receipts.confirm(log, given)
         given.clear()
 
@@ -108,7 +115,10 @@ def _written(directory: Path, event: events.Event, tracker: tracking.Tracker, th
     if missing:
         return tracking.Receipt("failed", f"the record lacks the bytes of {', '.join(missing)}")
     try:
-        written = [tracker.write(part) for thinned in left for part in pace.parts(thinned)]
+        written = []
+        for part in itertools.chain.from_iterable(map(pace.parts, left)):
+            with _bounded(WRITE_S):
+                written.append(tracker.write(part))
     except OSError:
         raise  # no server, no room: the attempt is over, and the event is not lost
     except Exception as error:  # a refusal
@@ -121,8 +131,28 @@ def _written(directory: Path, event: events.Event, tracker: tracking.Tracker, th
     return next((receipt for receipt in written if receipt.state != "sent"), tracking.Receipt("sent", notes))
 
 
+@contextlib.contextmanager
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer; in the main thread only, where a signal reaches a blocking call."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expired(*_: object) -> None:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second, where a client catches what it should not
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")  # Neptune colours its errors
+    return " ".join(plain.split())[:500]
 
 
 def _set_aside(folder: Path) -> None:

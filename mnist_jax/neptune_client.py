@@ -85,7 +85,7 @@ class Client:
                 kept.append(place)
         if self._run is not None:
             with _lost():
-                self._send(path, values, steps, times, image, kept[self._arrived(path):], self._given[path] + len(kept))
+                self._send(path, values, steps, times, image, kept[self._arrived(path, image):], self._given[path] + len(kept))
         self._given[path] += len(kept)
         if len(kept) == len(values):
             return _SENT
@@ -116,18 +116,18 @@ class Client:
             else:
                 self._run[path].append(_file(values[0], "png"), step=steps[0], name=image[0], description=image[1])
         except exceptions.MetadataInconsistency:
-            if self._offline or self._held(path) != expected:
+            if self._offline or self._held(path, image) != expected:
                 raise  # else the server has it all: the call was made twice somewhere on its way
 
-    def _arrived(self, path: str) -> int:
+    def _arrived(self, path: str, image: object) -> int:
         """Return how many entries of a series the server holds beyond those given; they are the next ones."""
-        return max(0, self._held(path) - self._given[path]) if self._resumed else 0
+        return max(0, self._held(path, image) - self._given[path]) if self._resumed else 0
 
-    def _held(self, path: str) -> int:
+    def _held(self, path: str, image: object) -> int:
         if not self._run.exists(path):
             return 0
         series = self._run[path]
-        if hasattr(series, "fetch_values"):
+        if image is None:
             return len(series.fetch_values(include_timestamp=False, progress_bar=False))
         with tempfile.TemporaryDirectory() as folder:  # an image series tells its length only by a download
             series.download(folder, progress_bar=False)
@@ -155,7 +155,7 @@ def _lost() -> Iterator[None]:
     except (exceptions.NeptuneException, json.JSONDecodeError) as error:
         if isinstance(error, common.ClientHttpError) and error.status in _REFUSED_STATUS:
             raise
-        raise ConnectionError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager
