@@ -11,7 +11,7 @@ PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors"]
 RECORD_WING = ["events", "record", "limits", "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_tracker",
-               "delivery", "background", "images", "model_file", "show"]
+               "delivery", "contract", "background", "images", "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
 BRIDGE = ["provenance", "progress", "tracked", "export_model", "predict", "experiment"]
 DOOR = ["__init__", "__main__"]
