@@ -122,7 +122,7 @@ def finish(deliveries: Sequence[Delivery], no_progress_s: float | None = None, a
                 each.end()
                 waiting.remove(each)
                 _say_ended(each, f"ended after {idle:.0f} s without progress, {now - started:.0f} s in all")
-        time.sleep(0.02)
+        time.sleep(max(0.02, 3 * (time.monotonic() - now)))  # a long log takes a while to fold
     return [receipts.replica(each.directory, each.destination.label) for each in deliveries]
 
 
@@ -139,6 +139,8 @@ def deliver(directory: Path | str, tracker: tracking.Choice, tracker_mode: str =
     directory = Path(directory)
     destinations = tracking.destinations(tracker, tracker_mode)
     for destination in destinations:
+        for line in destination.said():
+            print(line, file=sys.stderr)
         with receipts.locked(receipts.log_of(directory, destination.label)):
             pass  # refused here, in one line, and not in the log of a child
     return finish(start(directory, destinations), PATIENCE_S, float("inf"))

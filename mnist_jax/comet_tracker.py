@@ -39,7 +39,7 @@ SUPPORT = {
 def destination(mode: tracking.Mode) -> tracking.Destination:
     """Return where a run would go: `auto` is online when COMET_API_KEY is set."""
     if mode == "offline" or (mode == "auto" and not os.environ.get("COMET_API_KEY")):
-        return tracking.Destination("comet", "offline")
+        return tracking.Destination("comet", "offline", why="COMET_API_KEY is not set" if mode == "auto" else "")
     address = os.environ.get("COMET_URL_OVERRIDE", "https://www.comet.com/clientlib/")
     return tracking.Destination("comet", "online", urllib.parse.urlsplit(address).netloc)
 

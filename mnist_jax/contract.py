@@ -42,7 +42,7 @@ def prove(create: Callable[[], tracking.Tracker], folder: Path) -> None:
 
 def every_kind(recorder: record.Record) -> list[events.Event]:
     """Return events of every kind, as an ordinary run has them; their blobs are kept in the record."""
-    data, png, text = "0" * 64, recorder.blob(_png(), "pixel.png"), recorder.blob(b"print()\n", "run.py")
+    data, picture, text = "0" * 64, recorder.blob(png(), "pixel.png"), recorder.blob(b"print()\n", "run.py")
     steps = np.arange(1, 6)
     return [
         events.Status(0, "running"),
@@ -51,7 +51,7 @@ def every_kind(recorder: record.Record) -> list[events.Event]:
         events.Dataset("digits", "train", "1", data, 3, (28, 28, 1), "embedded", (1, 1, 1)),
         events.Hyperparameters({"optimizer.learning_rate": 0.1, "model.features": [32, 64], "name": "x", "none": None}),
         events.Metrics(steps, {"train/loss": 1 / steps, "train/accuracy": steps / 5}, 1.7e9 + steps),
-        events.Image("filters", 5, png, "a pixel"),
+        events.Image("filters", 5, picture, "a pixel"),
         events.Artifact("table", recorder.blob(b"a,b\n1,2\n", "table.csv"), "table", {"rows": 1}),
         events.Text("note", 5, "done"),
         events.Model("model", "1", 5, recorder.blob(b"weights", "model.zip"), (data,), (), {"test/accuracy": 0.9}, {"a": 1}),
@@ -177,7 +177,8 @@ def _require(holds: object, promise: str) -> None:
         raise Broken(f"contract of a tracker: {promise}")
 
 
-def _png() -> bytes:
+def png() -> bytes:
+    """Return the smallest picture: one black pixel."""
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

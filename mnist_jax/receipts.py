@@ -59,7 +59,7 @@ def replica(directory: Path, label: str) -> Replica:
     result = Replica(label)
     counts: Counter[str] = Counter()
     notes: Counter[str] = Counter()
-    for line in _lines(log_of(directory, label)):
+    for line in lines(directory, label):
         seconds = {**result.seconds, **line.get("seconds", {})}
         if "opening" in line:
             if line["opening"] == "anew":
@@ -130,9 +130,10 @@ def confirm(log: TextIO, receipts: list[tuple[int, str, tracking.Receipt]]) -> N
     log.flush()
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(directory: Path, label: str) -> Iterator[dict[str, Any]]:
+    """Yield what a replica's log says, line by line; each has "at", unix seconds."""
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(errors="replace").split("\n"):
+        for line in log_of(directory, label).read_text(errors="replace").split("\n"):
             with contextlib.suppress(ValueError):  # a torn last line: the receipt was not given
                 fields = json.loads(line)
                 if isinstance(fields, dict):

@@ -128,9 +128,8 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
     values = dict(settings.flatten(config or {}))
     provenance.refuse_secrets(values)
     destinations = tracking.destinations(tracker, tracker_mode)
-    for destination in destinations:
-        if destination.warning:
-            print(f"warning: {destination.warning}", file=sys.stderr)
+    for line in [said for destination in destinations for said in destination.said()]:
+        print(line, file=sys.stderr)
     identity = events.Run(record.new_id(), name, created or time.time(), dict(config or {}),
                           provenance.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
     recorder = record.create(Path(workdir), identity) if workdir else _new_directory(identity)
@@ -154,16 +153,19 @@ def _new_directory(identity: events.Run) -> record.Record:
 
 def _source(tracked: Tracked, script: Sequence[str | Path]) -> list[events.Event]:
     commit, branch, remote, dirty, patch = provenance.git_facts(Path.cwd())
-    files, withheld = [], []
+    files, warnings = [], []
     for name, path in provenance.source_files([Path(path) for path in script]).items():
         content = path.read_bytes()
         if found := provenance.holds_secret(content):
-            withheld.append(f"{name} holds the value of {', '.join(found)} and is not recorded")
-        else:
-            files.append(tracked.blob(content, name))
+            warnings.append(f"{name} holds the value of {', '.join(found)} and is not recorded")
+            continue
+        if lines := provenance.literal_secrets(content.decode(errors="replace")):
+            warnings.append(f"{name}, line {lines[0]}, looks as if it held a credential, and source is recorded and sent; "
+                            f"move it to the environment")
+        files.append(tracked.blob(content, name))
     kept_patch = tracked.blob(patch, "uncommitted.diff") if patch else None
     facts: list[events.Event] = [events.Source(commit, branch, remote, dirty, kept_patch, tuple(files))]
-    if withheld:
-        print(f"warning: {'; '.join(withheld)}", file=sys.stderr)
-        facts.append(events.Text("warning", 0, "; ".join(withheld)))
+    if warnings:
+        print(f"warning: {'; '.join(warnings)}", file=sys.stderr)
+        facts.append(events.Text("warning", 0, "; ".join(warnings)))
     return facts

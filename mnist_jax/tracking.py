@@ -86,6 +86,12 @@ class Destination:
     def label(self) -> str:
         return f"{self.tracker}-{re.sub(r'[^A-Za-z0-9.-]', '-', self.host) if self.mode == 'online' else self.mode}"
 
+    def said(self) -> list[str]:
+        """Return what a person should read before anything is sent: the mode where it was chosen for them, a warning."""
+        place = f"online, {self.host}" if self.mode == "online" else self.mode
+        return ([f"{self.tracker}: {place} ({self.why})"] if self.why else []) + (
+            [f"warning: {self.warning}"] if self.warning else [])
+
 
 Choice = str | Tracker | Sequence[str | Tracker]  # names may be comma-separated; "local" is the record alone
 

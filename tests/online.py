@@ -14,6 +14,7 @@ import guarded
 from mnist_jax import delivery, receipts, tracking
 from mnist_jax.loopback import neptune, server
 
+TRACKERS = ["neptune"]
 # Read when a client is imported: a stalled call ends within a second, so that a test need not wait for it.
 QUICK = {"NEPTUNE_RETRIES_TIMEOUT": "1", "NEPTUNE_REQUEST_TIMEOUT": "1", "OAUTHLIB_INSECURE_TRANSPORT": "1"}
 
@@ -27,6 +28,11 @@ class Online:
     store: Any
     environment: dict[str, str]
     bad_key: dict[str, str]
+
+    @property
+    def secrets(self) -> list[str]:
+        """Return the credentials that led the client here."""
+        return [value for name, value in self.environment.items() if "TOKEN" in name or "KEY" in name]
 
     def deliver(self, directory: Path, environment: dict[str, str] | None = None, **bounds: float) -> receipts.Replica:
         """Make one attempt in a process of its own, which reaches nothing but this machine.

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 import online
-from mnist_jax import events, record
+from mnist_jax import background, events, experiment, record
 from mnist_jax.loopback.server import Faults
 
-TRACKERS = ["neptune"]
 FAULTS = {
     "refuses": Faults(refuse=True), "stalls": Faults(stall=True), "answers 429": Faults(status=429),
     "answers 500": Faults(status=500), "answers garbage": Faults(garbage=True), "loses answers": Faults(lose_answer=True),
 }
 
 
-@pytest.fixture(params=TRACKERS)
+@pytest.fixture(params=online.TRACKERS)
 def tracker(request) -> str:
     return request.param
 
@@ -33,7 +32,7 @@ def recorded(finished_run: Path, tmp_path: Path) -> Path:
 def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
     """Return, for each tracker, what an undisturbed delivery leaves and how many requests it makes."""
     found = {}
-    for tracker in TRACKERS:
+    for tracker in online.TRACKERS:
         directory = tmp_path_factory.mktemp("undisturbed") / "run"
         shutil.copytree(finished_run, directory, ignore=shutil.ignore_patterns("deliveries"))
         with online.serve(tracker) as served:
@@ -97,6 +96,44 @@ def test_a_run_that_grew_is_continued_in_the_same_remote_run(tracker, tmp_path, 
     with online.serve(tracker) as served:
         served.deliver(recorded)
         assert served.contents(whole.run.id) == at_once
+
+
+@pytest.mark.parametrize("fault", ["stalls", "refuses", "dies"])
+def test_training_beside_a_failing_server_is_bit_identical_and_its_end_bounded(tracker, fault, tiny, finished_run, tmp_path,
+                                                                              monkeypatch):
+    monkeypatch.setattr(background, "NO_PROGRESS_S", 1.0)
+    waits, finish = [], background.finish
+
+    def timed(deliveries, *bounds):
+        started = time.monotonic()
+        result = finish(deliveries, *bounds)
+        waits.append(time.monotonic() - started)
+        return result
+
+    monkeypatch.setattr(background, "finish", timed)
+    with online.serve(tracker) as served:
+        for name, value in served.environment.items():
+            monkeypatch.setenv(name, value)
+        served.server.faults = FAULTS.get(fault, Faults(die_after=20))
+        result = experiment.run(tiny, tracker=tracker, tracker_mode="online", workdir=tmp_path / "run", watch=False)
+        (replica,) = result.deliveries
+        assert result.outcome == "finished" and replica.state != "complete"
+        assert waits[0] < 1.0 + 1.0
+        alone, beside = record.read(finished_run), record.read(result.directory)
+        assert _trained(alone) == _trained(beside)
+        served.server.start()
+        (replica,) = background.deliver(result.directory, tracker, "online")
+        assert replica.state == "complete" and not replica.counts.get("failed"), replica.error
+        healed = served.contents(beside.run.id)
+    shutil.rmtree(result.directory / "deliveries")
+    with online.serve(tracker) as served:
+        served.deliver(result.directory)
+        assert served.contents(beside.run.id) == healed
+
+
+def _trained(recorded: record.Recorded) -> tuple:
+    series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
+    return series, recorded.of(events.Model)[0].metadata["parameters_sha256"]
 
 
 def test_odd_values_arrive_or_are_said(tracker, tmp_path):
