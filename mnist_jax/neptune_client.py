@@ -52,7 +52,7 @@ class Client:
         import neptune
 
         self._resumed = resumed
-        with _environment(NEPTUNE_DATA_DIRECTORY=str(folder)), _lost():
+        with _environment(NEPTUNE_DATA_DIRECTORY=str(folder / ".neptune")), _lost():
             self._run = neptune.init_run(
                 mode="offline" if self._offline else "sync", custom_run_id=run.id, name=run.name, tags=list(run.tags),
                 description=run.description, capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False,

@@ -48,6 +48,13 @@ class Online:
         assert process.exitcode == 0, process.exitcode
         return receipts.replica(directory, label)
 
+    def upload(self, offline: Path, home: Path) -> None:
+        """Send an offline replica with the vendor's own command."""
+        code = {"neptune": "from neptune.cli.__main__ import main\n"
+                           f"main(['sync', '--path', {str(offline)!r}, '-p', 'team/mnist', '--offline-only'])"}[self.tracker]
+        done = guarded.python(home, code, **self.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def contents(self, run: str) -> dict[str, Any]:
         """Return what the server holds of a run; the same for the same deliveries."""
         return {"neptune": _neptune}[self.tracker](self.store, run)
@@ -72,10 +79,12 @@ def _attempt(directory: Path, tracker: str, environment: dict[str, str], bounds:
 
 def _neptune(store: Any, run: str) -> dict[str, Any]:
     found = store.run(run)
+    if found is None and store.runs and all(run.custom_run_id is None for run in store.runs.values()):
+        (found,) = store.runs.values()  # their offline mode drops the id
     if found is None:
         return {}
     assert not found.rejected, found.rejected
-    own = ("sys/id", "sys/creation_time")
+    own = ("sys/id", "sys/creation_time", "sys/custom_run_id")
     return {path: _untimed(field) for path, field in found.fields.items() if path not in own}
 
 

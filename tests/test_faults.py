@@ -136,6 +136,13 @@ def _trained(recorded: record.Recorded) -> tuple:
     return series, recorded.of(events.Model)[0].metadata["parameters_sha256"]
 
 
+def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, finished_run, undisturbed, tmp_path):
+    shutil.copytree(finished_run / "deliveries" / f"{tracker}-offline", tmp_path / "offline")
+    with online.serve(tracker) as served:
+        served.upload(tmp_path / "offline", tmp_path)
+        assert served.contents(record.read(finished_run).run.id) == undisturbed[tracker][0]
+
+
 def test_odd_values_arrive_or_are_said(tracker, tmp_path):
     directory = tmp_path / "run"
     identity = events.Run(record.new_id(), "odd", 0.0, {}, ())

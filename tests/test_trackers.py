@@ -157,7 +157,7 @@ def test_odd_values_are_kept_or_said(tmp_path, name):
 
 def test_neptune_keeps_bytes_and_not_paths(run, tmp_path):
     """A moved folder is still whole: no operation of the log points at a file of this machine."""
-    (folder,) = (run.directory / "deliveries" / "neptune-offline" / "offline").iterdir()
+    (folder,) = (run.directory / "deliveries" / "neptune-offline" / ".neptune" / "offline").iterdir()
     for log in folder.glob("data-*.log"):
         assert "file_path" not in log.read_text().replace('"file_path": null', "")
         assert str(run.directory) not in log.read_text()
