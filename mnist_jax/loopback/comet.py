@@ -13,7 +13,16 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from mnist_jax.loopback import comet_artifacts, comet_assets, comet_call, comet_experiments, comet_registry, comet_store, server
+from mnist_jax.loopback import (
+    comet_artifacts,
+    comet_assets,
+    comet_call,
+    comet_experiments,
+    comet_registry,
+    comet_store,
+    comet_summaries,
+    server,
+)
 
 _KEY = "loopbackkey"  # any other is refused; not the name of the workspace, since the client strikes it out of its words
 _VERSION = "4.30.0"  # what the server calls itself: old servers make the client use older ways
@@ -80,6 +89,7 @@ _METHODS: dict[str, comet_call.Method] = {
     "account-details": lambda store, call: {"userName": "loopback", "defaultWorkspaceName": comet_store.WORKSPACE},
     "workspaces": lambda store, call: {"workspaceNames": [comet_store.WORKSPACE]},
     **comet_experiments.METHODS,
+    **comet_summaries.METHODS,
     **comet_assets.METHODS,
     **comet_artifacts.METHODS,
     **comet_registry.METHODS,

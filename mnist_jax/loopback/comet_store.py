@@ -86,6 +86,16 @@ class Experiment:
     crashed: bool = False
     throttled: str | None = None  # set it, and the client's last words are that data were dropped
 
+    @property
+    def project_id(self) -> str:
+        """Return what the wire calls the project: its own name, so that every project exists."""
+        return f"{self.workspace}/{self.project}"
+
+    @property
+    def name(self) -> str | None:
+        """Return the name that was set last."""
+        return next((other.value for other in reversed(self.others) if other.name == "Name"), None)
+
     def values(self, name: str) -> list[float | str]:
         """Return the values of one metric."""
         return [point.value for point in self.metrics if point.name == name]
