@@ -212,7 +212,8 @@ taken = raised(experiment.log_artifact, artifact(version="2.5.0"))
 experiment.log_model("net", "data.bin", file_name="weights.bin")
 unlogged = raised(experiment.register_model, "another")
 for version in ("1.0.0", "1.1.0"):
-    experiment.register_model("net", version=version, registry_name="mnist-net", public=False, tags=["new"], sync=True)
+    experiment.flush()  # without it they may be registered in any order
+    experiment.register_model("net", version=version, registry_name="mnist-net", public=False, tags=["new"])
 experiment.end()
 other = start(OTHER)
 fetched = {name: other.get_artifact("mnist data", version_or_alias=name) for name in ("1.0.0", "latest", "best")}
