@@ -1,5 +1,9 @@
 """The real Comet client while the loopback fails and heals; both live in one guarded process."""
 
+import concurrent.futures
+
+import pytest
+
 import guarded
 
 BOUNDED = {
@@ -11,7 +15,9 @@ BOUNDED = {
     "COMET_TIMEOUT_CLEANING": "1",
     "COMET_TIMEOUT_UPLOAD": "1",
     "COMET_FALLBACK_STREAMER_CONNECTION_CHECK_INTERVAL": "1",
+    "COMET_OFFLINE_SAMPLING_SIZE": "1000000",
     "COMET_LOGGING_CONSOLE": "CRITICAL",
+    "MPLBACKEND": "agg",
 }
 
 SERVED = """
@@ -32,16 +38,7 @@ running, store = stack.enter_context(loopback.serve())
 os.environ.update(loopback.environment(running.url))
 """
 
-
-def client(folder, code, **environment):
-    code += "\nos._exit(0)  # the exit of a client in trouble takes many seconds more"
-    return guarded.comet_client(folder, "http://127.0.0.1:9", SERVED + code, **BOUNDED, **environment)
-
-
-def test_an_experiment_opened_on_a_faulty_server_is_dead_and_start_says_so(tmp_path):
-    read = client(
-        tmp_path,
-        """
+OPENED = """
 faults = {
     "refuse": Faults(refuse=True), "status 500": Faults(status=500), "status 429": Faults(status=429),
     "stall": Faults(stall=True), "garbage": Faults(garbage=True), "lose answer": Faults(lose_answer=True),
@@ -55,25 +52,9 @@ for key, (name, fault) in zip(KEYS, faults.items()):
     running.start()
 resumed = type(start(key)).__name__
 tell({"felt": felt, "made": [key == made for made in store.experiments], "resumed": resumed})
-""",
-    )
-    assert {name: error for name, (_, error, _) in read["felt"].items()} == {
-        "refuse": "ConnectionError",
-        "status 500": "CometRestApiException",
-        "status 429": "CometRestApiException",
-        "stall": "ConnectionError",
-        "garbage": "UnicodeDecodeError",
-        "lose answer": "ConnectionError",
-    }
-    assert not any(alive for alive, _, _ in read["felt"].values())
-    assert all(seconds < 4 for _, _, seconds in read["felt"].values()), read["felt"]
-    assert read["made"] == [True] and read["resumed"] == "ExistingExperiment"  # the lost answer had made it
+"""
 
-
-def test_flush_says_true_over_points_that_are_late_lost_or_doubled(tmp_path):
-    read = client(
-        tmp_path,
-        """
+FLUSHED = """
 faults = {
     "none": Faults(), "refuse": Faults(refuse=True), "stall": Faults(stall=True), "garbage": Faults(garbage=True),
     "status 500": Faults(status=500), "lose answer": Faults(lose_answer=True),
@@ -112,37 +93,9 @@ running.faults = Faults(lose_answer=True, only="experiment/metric")
 retrying.log_metric("loss", 1.0, step=0, epoch=0)
 retried = [retrying.flush(timeout=2), store.experiments[KEYS[1]].values("loss")]
 tell({"felt": felt, "slow": slow, "ended": ended, "no archive": kept_no_archive, "retried": retried, "errors": running.errors})
-""",
-    )
-    felt = read["felt"]
-    assert all(row["flushed"] == [True, True] and row["seconds"] < 4 for row in felt.values()), felt
-    assert {name: row["alive"] for name, row in felt.items()} == {
-        "none": [True, True],
-        "refuse": [True, False],
-        "stall": [True, False],
-        "garbage": [True, True],
-        "status 500": [True, False],
-        "lose answer": [True, False],
-    }
-    once = list(range(5))
-    assert {name: row["after"] for name, row in felt.items()} == {
-        "none": once,
-        "refuse": once,  # late: sent again when the server answers pings
-        "stall": once,
-        "garbage": [],  # lost: any answer of status 200 counts as delivered
-        "status 500": [],  # lost: an answer of any other status is logged as an error, and forgotten
-        "lose answer": once + once,  # doubled
-    }
-    assert {name: row["during"] for name, row in felt.items() if row["during"]} == {"none": 5, "lose answer": 5}
-    assert read["slow"] == [False, 0, True, True]  # complete, but in no order
-    assert read["ended"] < 3 and read["no archive"] and not read["errors"]
-    assert read["retried"] == [True, [1.0, 1.0, 1.0]]  # the client's own retries double as well
+"""
 
-
-def test_a_failed_upload_is_silent_but_for_an_artifact(tmp_path):
-    read = client(
-        tmp_path,
-        """
+UPLOADED = """
 open("file", "w").write("content")
 experiment = start(KEYS[0])
 kept = store.experiments[KEYS[0]]
@@ -168,19 +121,9 @@ loud = [other.flush(timeout=5), other.streamer.has_upload_failed(), raised(other
 running.start()
 loud.append(store.artifact("data").versions[0].state)
 tell({"silent": silent, "arrived": arrived, "loud": loud})
-""",
-        MPLBACKEND="agg",
-    )
-    (flushed, seconds), failed, healed, ended = read["silent"]
-    assert flushed and seconds < 4 and not failed and healed and ended == "no error but None"
-    assert read["arrived"] == ["lost answer", "lost answer"]  # a time-out loses a file, a lost answer doubles it
-    assert read["loud"] == [True, True, "ExperimentCleaningException", "ERROR"]
+"""
 
-
-def test_the_end_on_a_dead_server_is_bounded_and_leaves_an_archive_that_makes_a_second_experiment(tmp_path):
-    read = client(
-        tmp_path,
-        """
+ENDED = """
 import threading
 from comet_ml.scripts import comet
 experiment = start(KEYS[0])
@@ -218,9 +161,75 @@ unaware_ended = raised(unaware.end)
 tell({"seconds": [seconds, stalled_seconds], "hung": hung, "ends": ends, "same": len(first) == arrived,
       "arrived": [len(first), len(second)], "archives": len(os.listdir(".cometml-runs")),
       "lost": [unaware_ended, store.experiments[KEYS[2]].values("loss")]})
-""",
-        COMET_OFFLINE_SAMPLING_SIZE="1000000",
-    )
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Run every script in a process of its own, all at once because they mostly wait; return what each tells."""
+
+    def run(script):
+        # The exit of a client in trouble takes many seconds more.
+        code = f"{SERVED}{script}\nos._exit(0)"
+        return guarded.comet_client(tmp_path_factory.mktemp("client"), "http://127.0.0.1:9", code, **BOUNDED)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = {script: pool.submit(run, script) for script in (OPENED, FLUSHED, UPLOADED, ENDED)}
+        yield lambda script: running[script].result()
+
+
+def test_an_experiment_opened_on_a_faulty_server_is_dead_and_start_says_so(told):
+    read = told(OPENED)
+    assert {name: error for name, (_, error, _) in read["felt"].items()} == {
+        "refuse": "ConnectionError",
+        "status 500": "CometRestApiException",
+        "status 429": "CometRestApiException",
+        "stall": "ConnectionError",
+        "garbage": "UnicodeDecodeError",
+        "lose answer": "ConnectionError",
+    }
+    assert not any(alive for alive, _, _ in read["felt"].values())
+    assert all(seconds < 4 for _, _, seconds in read["felt"].values()), read["felt"]
+    assert read["made"] == [True] and read["resumed"] == "ExistingExperiment"  # the lost answer had made it
+
+
+def test_flush_says_true_over_points_that_are_late_lost_or_doubled(told):
+    read = told(FLUSHED)
+    felt = read["felt"]
+    assert all(row["flushed"] == [True, True] and row["seconds"] < 4 for row in felt.values()), felt
+    assert {name: row["alive"] for name, row in felt.items()} == {
+        "none": [True, True],
+        "refuse": [True, False],
+        "stall": [True, False],
+        "garbage": [True, True],
+        "status 500": [True, False],
+        "lose answer": [True, False],
+    }
+    once = list(range(5))
+    assert {name: row["after"] for name, row in felt.items()} == {
+        "none": once,
+        "refuse": once,  # late: sent again when the server answers pings
+        "stall": once,
+        "garbage": [],  # lost: any answer of status 200 counts as delivered
+        "status 500": [],  # lost: an answer of any other status is logged as an error, and forgotten
+        "lose answer": once + once,  # doubled
+    }
+    assert {name: row["during"] for name, row in felt.items() if row["during"]} == {"none": 5, "lose answer": 5}
+    assert read["slow"] == [False, 0, True, True]  # complete, but in no order
+    assert read["ended"] < 3 and read["no archive"] and not read["errors"]
+    assert read["retried"] == [True, [1.0, 1.0, 1.0]]  # the client's own retries double as well
+
+
+def test_a_failed_upload_is_silent_but_for_an_artifact(told):
+    read = told(UPLOADED)
+    (flushed, seconds), failed, healed, ended = read["silent"]
+    assert flushed and seconds < 4 and not failed and healed and ended == "no error but None"
+    assert read["arrived"] == ["lost answer", "lost answer"]  # a time-out loses a file, a lost answer doubles it
+    assert read["loud"] == [True, True, "ExperimentCleaningException", "ERROR"]
+
+
+def test_the_end_on_a_dead_server_is_bounded_and_leaves_an_archive_that_makes_a_second_experiment(told):
+    read = told(ENDED)
     assert all(seconds < 6 for seconds in read["seconds"]), read["seconds"]
     assert read["hung"]  # a flush after the end never returns, whatever its timeout
     assert read["ends"] == [1, None] and read["same"]
