@@ -33,6 +33,7 @@ def get_config(dataset: str = "mnist") -> ConfigDict:
     config.dataset.data_dir = ""  # "": TFDS_DATA_DIR, ~/tensorflow_datasets, then download; or a TFDS or IDX folder
     config.dataset.validation_examples = 5_000
     config.dataset.split_seed = 0
+    config.dataset.keep = False  # record the data itself as an artifact, too, and so send it to the trackers
 
     if dataset == "digits":
         config.epochs = 40

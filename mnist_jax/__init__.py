@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnist_jax.background import deliver as deliver
     from mnist_jax.data import load as load_data  # noqa: F401
     from mnist_jax.errors import UserError as UserError
     from mnist_jax.experiment import Result as Result
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from mnist_jax.predict import load_model as load_model
     from mnist_jax.record import read as read
     from mnist_jax.settings import load_config as load_config
+    from mnist_jax.tracked import Tracked as Tracked
+    from mnist_jax.tracked import track as track
 
 __version__ = "0.1.0"
 
 _PUBLIC = {"UserError": "errors", "Result": "experiment", "run": "experiment", "load_model": "predict", "read": "record",
-           "load_config": "settings", "load_data": "data"}
+           "load_config": "settings", "load_data": "data", "deliver": "background", "track": "tracked", "Tracked": "tracked"}
 __all__ = [*_PUBLIC]
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_jax import __version__, delivery, errors, record, show, tracking
+from mnist_jax import __version__, background, errors, record, show, tracking
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,13 +50,14 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _deliver(parsed: argparse.Namespace) -> int:
-    record.read_run_file(parsed.run)
+    recorded = record.read(parsed.run)
+    if parsed.follow:
+        (destination,) = tracking.destinations(parsed.tracker, parsed.tracker_mode)
+        background.child_main(parsed.run, destination)
     complete = True
-    for destination in tracking.destinations(parsed.tracker, parsed.tracker_mode):
-        send = delivery.child_main if parsed.follow else delivery.deliver
-        replica = send(parsed.run, destination)
-        state = replica.summary(len(record.read(parsed.run).entries))
-        print(f"{destination.label}: {show.delivered(state)}")
+    for replica in background.deliver(parsed.run, parsed.tracker, parsed.tracker_mode):
+        state = replica.summary(len(recorded.entries))
+        print(f"{replica.label}: {show.delivered(state)}")
         complete &= state["state"] == "complete" and not state["failed"]
     return 0 if complete else 1
 

@@ -10,7 +10,7 @@ import os
 import shlex
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ SUPPORT = {
 def destination(mode: tracking.Mode) -> tracking.Destination:
     """Return where a run would go: `auto` is online when COMET_API_KEY is set."""
     if mode == "offline" or (mode == "auto" and not os.environ.get("COMET_API_KEY")):
-        return tracking.Destination("comet", "offline")
+        return tracking.Destination("comet", "offline", why="COMET_API_KEY is not set" if mode == "auto" else "")
     address = os.environ.get("COMET_URL_OVERRIDE", "https://www.comet.com/clientlib/")
     return tracking.Destination("comet", "online", urllib.parse.urlsplit(address).netloc)
 
@@ -64,7 +64,7 @@ class CometTracker:
         self._run: events.Run
         self._path_of: Callable[[events.Blob], Path]
 
-    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, resume: bool) -> str:
+    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, earlier: Sequence[events.Event] | None) -> str:
         import comet_ml
 
         self._run, self._path_of = run, path_of
@@ -83,8 +83,9 @@ class CometTracker:
         self._experiment.add_tags(list(run.tags))
         self._others("run", {"id": run.id, "created": run.created, "command": shlex.join(run.command), "parent": run.parent,
                              "steps_per_epoch": run.steps_per_epoch, "description": run.description, "name": run.name,
-                             "tags": list(run.tags), "config": dict(run.config), "events": 0})
+                             "tags": list(run.tags), "config": dict(run.config)})
         if self._where.mode == "offline":
+            self._others("run", {"events": 0})
             return str(self._folder / f"{run.id}.zip")
         return self._experiment.url
 
@@ -93,8 +94,9 @@ class CometTracker:
             receipt = self._write(event)
             self._written += 1
             return receipt
-        finally:  # in the archive this ends the event's messages: an import finds the very events again
-            self._others("run", {"events": self._written})
+        finally:
+            if self._where.mode == "offline":  # this ends the event's messages: an import finds the very events again
+                self._others("run", {"events": self._written})
 
     def _write(self, event: events.Event) -> Receipt:
         experiment = self._experiment

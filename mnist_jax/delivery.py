@@ -1,235 +1,158 @@
-"""Delivery of a record to a tracker: by a child process during a run, by the same code afterwards.
+"""One attempt to bring one replica up to the record, in this process; background.py runs it beside training.
 
-Training never waits for a tracker: the child follows the record on disk, ignores the terminal's signals, and is
-ended by its pid when it makes no progress. What it missed stays in the record for a later `deliver`.
+An offline replica is a pure function of the record: an incomplete one is set aside and rewritten whole. An online one
+goes on from its cursor: receipts are written after a confirmed flush, and a tracker that is opened to resume reads back
+what the server holds before it sends what may have arrived.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import fcntl
-import json
-import os
-import select
-import shlex
+import itertools
+import re
+import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from mnist_jax import errors, events, record, tracking
+from mnist_jax import events, limits, receipts, record, tracking
 
-NO_PROGRESS_S = 10.0  # at the end of a run, a child that shows no progress for so long is ended
-AT_MOST_S = 120.0  # and so is one that talks to a server for longer than this after the run
+# A call that takes longer has lost its server: the attempt is over. The clients' own bounds are longer, or none.
+OPEN_S, WRITE_S, FLUSH_S, CLOSE_S = 30.0, 60.0, 10.0, 60.0
 _POLL_S = 0.2
+_BATCH = 64  # events between two confirmations, at most
+_CONFIRM_S = 2.0  # and so long, about
 
 
-@dataclasses.dataclass(frozen=True)
-class Replica:
-    """What one replica holds, folded from its receipts."""
-
-    label: str
-    where: str = ""
-    state: str = "pending"  # complete | open | pending | failed
-    delivered: int = 0  # events with a receipt, in order from the first
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)  # receipts by state
-    notes: tuple[str, ...] = ()
-    error: str = ""
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of import, open and close
-
-    def summary(self, recorded: int) -> dict[str, Any]:
-        """Return the JSON that `show` prints, given the number of events in the record."""
-        states = {name: self.counts.get(name, 0) for name in ("sent", "translated", "thinned", "absent", "failed")}
-        state = self.state if self.state != "complete" or self.delivered == recorded else "pending"
-        return {"state": state, "where": self.where, **states, "pending": max(0, recorded - self.delivered),
-                "notes": list(self.notes), "error": self.error, "seconds": self.seconds}
-
-
-def deliver(directory: Path, destination: tracking.Destination, over: Callable[[float], bool] = lambda _: True) -> Replica:
-    """Send what the replica is missing, until the record is `over`; return what it then holds.
-
-    An offline replica is a pure function of the record: an incomplete one is set aside and rewritten whole.
+def deliver(directory: Path, destination: tracking.Destination, over: Callable[[float], bool] = lambda _: True,
+            tracker: tracking.Tracker | None = None) -> receipts.Replica:
+    """Send what the replica is missing, until the record is `over`; return what it then holds. Raises nothing of theirs.
 
     Args:
       over: waits up to the given seconds and returns whether the run has ended.
+      tracker: what delivers, by default a new one of the destination's backend.
 
     Raises:
       UserError: another process delivers to this replica.
+      RecordError: the record is damaged.
     """
-    folder = directory / "deliveries" / destination.label
-    folder.parent.mkdir(exist_ok=True)
-    log_path = folder.with_name(folder.name + ".jsonl")
-    with _locked(log_path) as log:
-        run = record.run_of(record.read_run_file(directory))
-        before = replica(directory, destination.label)
-        follower = record.Follower(directory)
-        if before.state == "complete" and over(0.0) and sum(1 for _ in follower.new()) == before.delivered:
+    with receipts.locked(receipts.log_of(directory, destination.label)) as log:
+        before = receipts.replica(directory, destination.label)
+        entries = record.Follower(directory).new()
+        if before.state == "complete" and over(0.0) and sum(1 for _ in entries) == before.delivered:
             return before
-        if destination.mode == "offline":
-            _set_aside(folder)
-        folder.mkdir(exist_ok=True)
-        started = time.perf_counter()
-        tracker = tracking.backend(destination.tracker).create(destination, folder)
-        imported = time.perf_counter()
         try:
-            where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, resume=False)
+            _attempt(directory, destination, before, log, over, tracker)
+        except record.RecordError:
+            raise
         except Exception as error:  # a vendor's client may raise anything; it is said, never passed on
-            _say(log, error=f"open: {_one_line(error)}")
-            return replica(directory, destination.label)
-        _say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
-        _follow(record.Follower(directory), tracker, log, over)
-        outcome = record.outcome_of(directory, record.read_run_file(directory))
-        closing = time.perf_counter()
-        try:
-            tracker.close(outcome if outcome in events.OUTCOMES else "failed", AT_MOST_S)
-        except Exception as error:
-            _say(log, error=f"close: {_one_line(error)}")
-        else:
-            _say(log, closed=outcome, seconds={"close": time.perf_counter() - closing})
-    return replica(directory, destination.label)
+            receipts.say(log, error=_one_line(error))
+    return receipts.replica(directory, destination.label)
 
 
-def replica(directory: Path, label: str) -> Replica:
-    """Return what the receipts say of one replica."""
-    result = Replica(label)
-    counts: Counter[str] = Counter()
-    notes: dict[str, int] = {}
-    for line in _lines(directory / "deliveries" / f"{label}.jsonl"):
-        seconds = {**result.seconds, **line.get("seconds", {})}
-        if "opened" in line:
-            counts, notes = Counter(), {}
-            result = Replica(label, line["opened"], "open", seconds=seconds)
-        elif "closed" in line:
-            result = dataclasses.replace(result, state="complete", seconds=seconds)
-        elif "error" in line:
-            result = dataclasses.replace(result, state="failed", error=line["error"])
-        elif "sequence" in line:
-            counts[line["state"]] += 1
-            if line.get("note"):
-                note = f"{line['kind']}: {line['note']}"
-                notes[note] = notes.get(note, 0) + 1
-            result = dataclasses.replace(result, delivered=line["sequence"] + 1)
-    said = tuple(note if times == 1 else f"{note} ({times} times)" for note, times in notes.items())
-    return dataclasses.replace(result, counts=dict(counts), notes=said)
-
-
-def replicas(directory: Path) -> list[Replica]:
-    """Return every replica that a run has, by name."""
-    return [replica(directory, path.stem) for path in sorted((directory / "deliveries").glob("*.jsonl"))]
-
-
-def command(directory: Path, label: str) -> str:
-    """Return the command line that sends what is left to a replica."""
-    tracker, _, place = label.partition("-")
-    mode = "offline" if place == "offline" else "online"
-    return f"python -m mnist_jax deliver {shlex.quote(str(directory))} --tracker={tracker} --tracker_mode={mode}"
-
-
-class Child:
-    """A delivery in a process of its own. It sees the run's end, or its parent's death, as the end of its input."""
-
-    def __init__(self, directory: Path, destination: tracking.Destination):
-        self.directory, self.destination = directory, destination
-        folder = directory / "deliveries"
-        folder.mkdir(exist_ok=True)
-        with (folder / f"{destination.label}.jsonl").open("a") as log:  # so that it is known even if it never starts
-            _say(log, asked=destination.label)
-        package = str(Path(__file__).resolve().parent.parent)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
-        arguments = [sys.executable, "-m", "mnist_jax", "deliver", str(directory), f"--tracker={destination.tracker}",
-                     f"--tracker_mode={destination.mode}", "--follow"]
-        with (folder / f"{destination.label}.log").open("ab") as output:
-            self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=output, stderr=output,
-                                             env=environment, start_new_session=True)
-
-    def run_is_over(self) -> None:
-        """Tell the child to send what is left and to end."""
-        assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-
-    def wait(self) -> Replica:
-        """Wait for the child within the bounds, and return what the replica then holds."""
-        started = progressed = time.monotonic()
-        seen = None
-        while self._process.poll() is None:
-            now, size = time.monotonic(), self._progress()
-            if size != seen:
-                seen, progressed = size, now
-            healthy = self.destination.mode == "offline" or now - started < AT_MOST_S
-            if now - progressed > NO_PROGRESS_S or not healthy:
-                self._process.kill()
-                break
-            time.sleep(0.02)
-        self._process.wait()
-        return replica(self.directory, self.destination.label)
-
-    def _progress(self) -> int:
-        folder = self.directory / "deliveries"
-        files = [folder / f"{self.destination.label}.jsonl", *(folder / self.destination.label).rglob("*")]
-        size = 0
-        for file in files:
-            with contextlib.suppress(OSError):
-                size += file.stat().st_size
-        return size
-
-
-def finish(children: list[Child]) -> list[Replica]:
-    """End deliveries at the end of a run, all within the same bounds; a second call only reads what they hold."""
-    for child in children:
-        child.run_is_over()
-    return [child.wait() for child in children]
-
-
-def child_main(directory: Path, destination: tracking.Destination) -> Replica:
-    """Run as the child process: follow the record until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(10)  # training comes first
-
-    def over(timeout_s: float) -> bool:
-        readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
-        return bool(readable) and not os.read(sys.stdin.fileno(), 1)
-
-    return deliver(directory, destination, over)
-
-
-def _follow(follower: record.Follower, tracker: tracking.Tracker, log: TextIO, over: Callable[[float], bool]) -> None:
-    while True:
+def _attempt(directory: Path, destination: tracking.Destination, before: receipts.Replica, log: TextIO,
+             over: Callable[[float], bool], tracker: tracking.Tracker | None) -> None:
+    folder = directory / "deliveries" / destination.label
+    offline = destination.mode == "offline"
+    if offline:
+        _set_aside(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # the client's own queue of an earlier attempt: ours replaces it
+    folder.mkdir(exist_ok=True)
+    resume = before.started and not offline
+    receipts.say(log, opening="again" if resume else "anew")
+    started = time.perf_counter()
+    tracker = tracker or tracking.backend(destination.tracker).create(destination, folder)
+    imported = time.perf_counter()
+    follower, thinner = record.Follower(directory), limits.Thinner(destination.limits.values_per_metric)
+    confirmed = itertools.islice(follower.new(), before.delivered if resume else 0)
+    earlier = [part for entry in confirmed for part in thinner(entry.event)[0]]
+    run = record.run_of(record.read_run_file(directory))
+    with _bounded(OPEN_S):
+        where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
+    receipts.say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
+    pace = limits.Pace(destination.limits.values_per_minute, lambda seconds: receipts.say(log, waiting=seconds))
+    ended = False
+    while not ended:
         ended = over(_POLL_S)  # asked before reading, so that what was appended before the end is read
-        for entry in follower.new():
-            kind = type(entry.event).__name__
-            try:
-                receipt = tracker.write(entry.event)
-            except Exception as error:  # as at open: the receipt says it
-                receipt = tracking.Receipt("failed", _one_line(error))
-            _say(log, sequence=entry.sequence, kind=kind, **dataclasses.asdict(receipt))
-        if ended:
-            return
+        _send(directory, follower.new(), tracker, thinner, pace, log)
+    closing = time.perf_counter()
+    outcome = record.outcome_of(directory, record.read_run_file(directory))
+    with _bounded(CLOSE_S):
+        tracker.close(outcome if outcome in events.OUTCOMES else "failed", CLOSE_S)
+    receipts.say(log, closed=outcome, seconds={"close": time.perf_counter() - closing})
 
 
-def _say(log: TextIO, **fields: Any) -> None:
-    log.write(json.dumps({"at": time.time(), **fields}) + "\n")
-    log.flush()
+def _send(directory: Path, entries: Iterable[record.Entry], tracker: tracking.Tracker, thinner: limits.Thinner,
+          pace: limits.Pace, log: TextIO) -> None:
+    """Write entries, and confirm them whenever there are many or some time has passed."""
+    given: list[tuple[int, str, tracking.Receipt]] = []
+    since = time.monotonic()
+
+    def confirm() -> None:
+        with _bounded(2 * FLUSH_S):
+            if given and not tracker.flush(FLUSH_S):
+                raise TimeoutError(f"the tracker did not confirm within {FLUSH_S:g} s")
+        receipts.confirm(log, given)
+        given.clear()
+
+    for entry in entries:
+        given.append((entry.sequence, type(entry.event).__name__, _written(directory, entry.event, tracker, thinner, pace)))
+        if len(given) >= _BATCH or time.monotonic() - since > _CONFIRM_S:
+            confirm()
+            since = time.monotonic()
+    confirm()
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+def _written(directory: Path, event: events.Event, tracker: tracking.Tracker, thinner: limits.Thinner,
+             pace: limits.Pace) -> tracking.Receipt:
+    """Give one event to the tracker; return its receipt."""
+    left, kept, total = thinner(event)
+    missing = [blob.name for blob in events.blobs(event) if not (directory / "blobs" / blob.sha256).exists()]
+    if missing:
+        return tracking.Receipt("failed", f"the record lacks the bytes of {', '.join(missing)}")
+    try:
+        written = []
+        for part in itertools.chain.from_iterable(map(pace.parts, left)):
+            with _bounded(WRITE_S):
+                written.append(tracker.write(part))
+    except OSError:
+        raise  # no server, no room: the attempt is over, and the event is not lost
+    except Exception as error:  # a refusal
+        return tracking.Receipt("failed", _one_line(error))
+    lossy = [receipt for receipt in written if receipt.state == "thinned"]  # by the tracker itself
+    kept -= sum(receipt.total - receipt.count for receipt in lossy)
+    notes = "; ".join(dict.fromkeys(receipt.note for receipt in written if receipt.note))
+    if kept < total:
+        return tracking.Receipt("thinned", notes, kept, total)
+    return next((receipt for receipt in written if receipt.state != "sent"), tracking.Receipt("sent", notes))
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[TextIO]:
-    with path.open("a") as log:
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.UserError(f"{path.stem}: another process delivers this run to it; wait for it to end") from None
-        yield log
+def _bounded(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in a block that takes longer; in the main thread only, where a signal reaches a blocking call."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expired(*_: object) -> None:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second, where a client catches what it should not
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _one_line(error: Exception) -> str:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")  # Neptune colours its errors
+    return " ".join(plain.split())[:500]
 
 
 def _set_aside(folder: Path) -> None:
@@ -238,12 +161,3 @@ def _set_aside(folder: Path) -> None:
         while (aside := folder.with_name(f"{folder.name}.incomplete-{number}")).exists():
             number += 1
         folder.rename(aside)
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text().split("\n"):
-            with contextlib.suppress(ValueError):  # a torn last line: the receipt was not given
-                fields = json.loads(line)
-                if isinstance(fields, dict):
-                    yield fields

@@ -11,8 +11,9 @@ import dataclasses
 import io
 import resource
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import numpy as np
 
 from mnist_jax import (
     data,
-    delivery,
     errors,
     events,
     export_model,
@@ -30,8 +30,10 @@ from mnist_jax import (
     predict,
     progress,
     provenance,
+    receipts,
     record,
     settings,
+    tracked,
     tracking,
     train,
 )
@@ -48,17 +50,17 @@ class Result:
     outcome: str
     metrics: Mapping[str, float]  # last value of each
     seconds: float
-    deliveries: tuple[delivery.Replica, ...]
+    deliveries: tuple[receipts.Replica, ...]
 
 
-def run(config: settings.Settings | Mapping[str, Any], *, tracker: str = "local", tracker_mode: str = "auto",
+def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choice = "local", tracker_mode: str = "auto",
         workdir: str | Path | None = None, watch: bool = True, script: Sequence[str | Path] = (),
         command: Sequence[str] = (), started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and deliver it to trackers.
 
     Args:
       config: checked settings, or a ConfigDict with every key.
-      tracker: comma-separated names; "local" is the record alone.
+      tracker: comma-separated names, or third parties' objects; "local" is the record alone.
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default runs/<time>-<name>.
       watch: show a progress bar where there is a terminal.
@@ -72,36 +74,24 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: str = "local"
     """
     started = started or time.time()
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
-    values = dict(settings.flatten(dataclasses.asdict(experiment)))
-    provenance.refuse_secrets(values)
-    destinations = tracking.destinations(tracker, tracker_mode)
-    directory = Path(workdir) if workdir else Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}"
-    if (directory / "run.json").exists():
-        return _found(directory, experiment)
+    provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
+    tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
+    if workdir and (Path(workdir) / "run.json").exists():
+        return _found(Path(workdir), experiment)
     splits = data.load(experiment.dataset)
     settings.check_examples(experiment, len(splits.train))
     program = train.program(experiment, len(splits.train), jax.default_backend())
-    identity = events.Run(record.new_id(), experiment.name, started, dataclasses.asdict(experiment),
-                          provenance.command_line(list(command)), tags=(experiment.model.name, experiment.dataset.name),
-                          steps_per_epoch=program.steps_per_epoch)
-    with record.create(directory, identity) as recorder, _delivered(directory, destinations) as children:
-        outcome = "failed"
-        try:
-            _state_facts(recorder, values, splits, experiment, [Path(path) for path in script])
-            outcome = _train(recorder, experiment, program, splits, watch, started)
-        except KeyboardInterrupt:
-            outcome = "interrupted"
-            raise
-        except Exception as error:
-            with contextlib.suppress(record.RecordError):
-                recorder.append(events.Text("error", 0, provenance.mask(f"{type(error).__name__}: {error}")))
-            raise
-        finally:
-            with contextlib.suppress(record.RecordError):
-                recorder.append(events.Status(0 if outcome == "failed" else _last_step(directory), outcome))
-            recorder.close(outcome)
-            replicas = delivery.finish(children)
-    return Result(directory, outcome, record.read(directory).last(), time.time() - started, tuple(replicas))
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() > 0:  # process 0 owns the record and the trackers; this one leaves no trace
+            tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
+        run = tracked.track(experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode,
+                            workdir=workdir, tags=(experiment.model.name, experiment.dataset.name),
+                            steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
+        with run:
+            _record_data(run, splits, experiment)
+            run.outcome = _train(run, experiment, program, splits, watch, started)
+        metrics = record.read(run.directory).last()
+    return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
 
 
 def keep_compiled(folder: Path) -> None:
@@ -126,44 +116,27 @@ def _found(directory: Path, experiment: settings.Settings) -> Result:
         raise errors.UserError(f"{directory}: expected a finished run or an empty directory, found a run that is "
                                f"{recorded.outcome}; choose another --workdir")
     seconds = recorded.entries[-1].time - recorded.run.created
-    return Result(directory, recorded.outcome, recorded.last(), seconds, tuple(delivery.replicas(directory)))
+    return Result(directory, recorded.outcome, recorded.last(), seconds, tuple(receipts.replicas(directory)))
 
 
-@contextlib.contextmanager
-def _delivered(directory: Path, destinations: list[tracking.Destination]) -> Iterator[list[delivery.Child]]:
-    children = [delivery.Child(directory, destination) for destination in destinations]
-    try:
-        yield children
-    finally:
-        delivery.finish(children)
-
-
-def _state_facts(recorder: record.Record, values: Mapping[str, Any], splits: data.Splits, experiment: settings.Settings,
-                 script: list[Path]) -> None:
-    """Record what is known before the first update: environment, source, data sets, hyperparameters."""
-    commit, branch, remote, dirty, patch = provenance.git_facts(Path.cwd())
-    facts: list[events.Event] = [events.Status(0, "running"), provenance.environment()]
-    files, secret = [], []
-    for name, path in provenance.source_files(script).items():
-        content = path.read_bytes()
-        if found := provenance.holds_secret(content):
-            secret.append(f"{name} holds the value of {', '.join(found)} and is not recorded")
-        else:
-            files.append(recorder.blob(content, name))
-    kept_patch = recorder.blob(patch, "uncommitted.diff") if patch else None
-    facts.append(events.Source(commit, branch, remote, dirty, kept_patch, tuple(files)))
-    facts.extend(events.Text("warning", 0, warning) for warning in secret)
-    for warning in secret:
-        print(f"warning: {warning}", file=sys.stderr)
-    for name in ("train", "validation", "test"):
-        split: data.Split = getattr(splits, name)
+def _record_data(run: tracked.Tracked, splits: data.Splits, experiment: settings.Settings) -> None:
+    """Record what the data is and, if the settings ask for it, the data itself."""
+    name, facts = experiment.dataset.name, []
+    for part in ("train", "validation", "test"):
+        split: data.Split = getattr(splits, part)
         if len(split):
-            facts.append(events.Dataset(experiment.dataset.name, name, splits.version, split.digest, len(split),
-                                        split.images.shape[1:], splits.origin, split.class_counts()))
-    recorder.append(*facts, events.Hyperparameters(values))
+            facts.append(events.Dataset(name, part, splits.version, split.digest, len(split), split.images.shape[1:],
+                                        splits.origin, split.class_counts()))
+    run.append(*facts)
+    if experiment.dataset.keep:
+        arrays = {f"{fact.split}_{column}": getattr(getattr(splits, fact.split), column)
+                  for fact in facts for column in ("images", "labels")}
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        run.artifact(name, stream.getvalue(), "dataset", {f"{fact.split}_digest": fact.digest for fact in facts})
 
 
-def _train(recorder: record.Record, experiment: settings.Settings, program: train.Program, splits: data.Splits, watch: bool,
+def _train(run: tracked.Tracked, experiment: settings.Settings, program: train.Program, splits: data.Splits, watch: bool,
            started: float) -> str:
     """Train to the end and record everything on the way; return the outcome."""
     show = progress.bar(program.steps, program.steps_per_epoch) if watch else None
@@ -193,7 +166,7 @@ def _train(recorder: record.Record, experiment: settings.Settings, program: trai
             jax.block_until_ready(latest)
             taken = time.perf_counter() - began
             if epoch == done == 0:
-                _record_start(recorder, started, compile_seconds)
+                _record_start(run, started, compile_seconds)
             done, seconds = done + updates, seconds + taken
             marks.append((first + done, time.time()))
             rate = updates / taken
@@ -203,21 +176,21 @@ def _train(recorder: record.Record, experiment: settings.Settings, program: trai
                 show(first + done, float(loss), float(accuracy), rate * program.batch_size)
         evaluation = train.evaluate(program, state.parameters, on_device["validation"]) if "validation" in on_device else None
         fetched = jax.device_get((metrics, evaluation and (evaluation.loss, evaluation.accuracy)))
-        _record_epoch(recorder, fetched, marks, program.steps_per_epoch * program.batch_size / seconds)
+        _record_epoch(run, fetched, marks, program.steps_per_epoch * program.batch_size / seconds)
         if not np.isfinite(fetched[0][:, 0]).all():
             return "diverged"
     test = jax.device_get(train.evaluate(program, state.parameters, on_device["test"]))
-    _record_end(recorder, experiment, program, splits, state, test)
+    _record_end(run, experiment, program, splits, state, test)
     return "finished"
 
 
-def _record_start(recorder: record.Record, started: float, compile_seconds: float) -> None:
+def _record_start(run: tracked.Tracked, started: float, compile_seconds: float) -> None:
     now = time.time()
-    recorder.append(_metrics(1, now, {"system/seconds_to_first_step": now - started,
-                                      "system/compile_seconds": compile_seconds}))
+    run.append(_metrics(1, now, {"system/seconds_to_first_step": now - started,
+                                 "system/compile_seconds": compile_seconds}))
 
 
-def _record_epoch(recorder: record.Record, fetched: Any, marks: list[tuple[int, float]], images_per_second: float) -> None:
+def _record_epoch(run: tracked.Tracked, fetched: Any, marks: list[tuple[int, float]], images_per_second: float) -> None:
     per_step, validation = fetched
     steps = np.arange(marks[0][0] + 1, marks[-1][0] + 1)
     mark_steps, mark_times = zip(*marks, strict=True)
@@ -227,17 +200,17 @@ def _record_epoch(recorder: record.Record, fetched: Any, marks: list[tuple[int, 
     epoch = {train.EPOCH_LOSS: float(loss.mean()), train.EPOCH_ACCURACY: float(accuracy.mean())}
     if validation is not None:
         epoch |= {train.VALIDATION_LOSS: float(validation[0]), train.VALIDATION_ACCURACY: float(validation[1])}
-    recorder.append(events.Metrics(steps, {train.TRAIN_LOSS: loss, train.TRAIN_ACCURACY: accuracy}, times),
-                    _metrics(last, now, epoch),
-                    _metrics(last, now, {"system/images_per_second": images_per_second}))
+    run.append(events.Metrics(steps, {train.TRAIN_LOSS: loss, train.TRAIN_ACCURACY: accuracy}, times),
+               _metrics(last, now, epoch),
+               _metrics(last, now, {"system/images_per_second": images_per_second}))
 
 
-def _record_end(recorder: record.Record, experiment: settings.Settings, program: train.Program, splits: data.Splits,
+def _record_end(run: tracked.Tracked, experiment: settings.Settings, program: train.Program, splits: data.Splits,
                 state: train.State, test: train.Evaluation) -> None:
     """Record the test result, the pictures, the predictions and the model."""
     step, now = program.steps, time.time()
     scores = {train.TEST_LOSS: float(test.loss), train.TEST_ACCURACY: float(test.accuracy)}
-    recorder.append(_metrics(step, now, scores))
+    run.append(_metrics(step, now, scores))
     parameters = export_model.flat_parameters(state.parameters)
     probabilities = predict.softmax(np.asarray(test.logits))
     predicted = probabilities.argmax(1)
@@ -250,21 +223,22 @@ def _record_end(recorder: record.Record, experiment: settings.Settings, program:
         "mistakes": (images.mistakes(splits.test.images, splits.test.labels, probabilities),
                      "test set: the most confident mistakes"),
         "filters": (images.filters(first_layer), "weights of the first layer"),
-        "learning_curves": (images.curves(record.read(recorder.directory).series()), "losses and accuracies over steps"),
+        "learning_curves": (images.curves(record.read(run.directory).series()), "losses and accuracies over steps"),
     }
-    facts: list[events.Event] = [events.Image(name, step, recorder.blob(png, f"{name}.png"), caption)
+    facts: list[events.Event] = [events.Image(name, step, run.blob(png, f"{name}.png"), caption)
                                  for name, (png, caption) in pictures.items()]
-    table = recorder.blob(_predictions(splits.test.labels, predicted, probabilities), "test_predictions.csv")
+    table = run.blob(_predictions(splits.test.labels, predicted, probabilities), "test_predictions.csv")
     facts.append(events.Artifact("test_predictions", table, "table", {"rows": len(splits.test)}))
     digests = tuple(split.digest for split in (splits.train, splits.validation, splits.test) if len(split))
-    origin = {"name": experiment.name, "run": recorder.run.id, "step": step, "model": experiment.model.name,
+    origin = {"name": experiment.name, "run": run.run.id, "step": step, "model": experiment.model.name,
               "dataset": experiment.dataset.name, "datasets": list(digests), "scores": scores}
-    blob = recorder.blob(export_model.model_bytes(experiment, state.parameters, origin), f"{experiment.name}.model.zip")
-    facts.append(events.Model(experiment.name, recorder.run.id, step, blob, digests, (), scores,
+    blob = run.blob(export_model.model_bytes(experiment, state.parameters, origin), f"{experiment.name}.model.zip")
+    facts.append(events.Model(experiment.name, run.run.id, step, blob, digests, (), scores,
                               {"parameters_sha256": model_file.digest(parameters), "jax": jax.__version__}))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    facts.append(_metrics(step, time.time(), {"system/peak_memory_bytes": peak, "system/record_seconds": recorder.seconds}))
-    recorder.append(*facts)
+    facts.append(_metrics(step, time.time(), {"system/peak_memory_bytes": peak,
+                                              "system/tracking_seconds": run.tracking_seconds}))
+    run.append(*facts)
 
 
 def _predictions(labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> bytes:
@@ -278,8 +252,3 @@ def _predictions(labels: np.ndarray, predicted: np.ndarray, probabilities: np.nd
 
 def _metrics(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
     return events.Metrics(np.array([step]), {name: np.array([value]) for name, value in values.items()}, np.array([now]))
-
-
-def _last_step(directory: Path) -> int:
-    steps = [int(metrics.steps[-1]) for metrics in record.read(directory).of(events.Metrics)]
-    return max(steps, default=0)

@@ -27,7 +27,7 @@ def read(reader: neptune_attributes.Reader, state: neptune_log.State) -> _Found:
     paths = list(state)
     series = {path: state.pop(path).value for path in paths if state[path].kind.endswith("_series")}
     files = {path: state.pop(path).value for path in paths if path in state and state[path].kind == "file"
-             and path.startswith(("artifacts/", "texts/", "model/file", "source/patch", "source/files"))}
+             and path.startswith(("artifacts/", "long_texts/", "large_images/", "model/file", "source/patch", "source/files"))}
 
     def take(prefix: str) -> dict[str, Any]:
         facts = reader.under(state, prefix)
@@ -99,11 +99,16 @@ def _from_fields(reader: neptune_attributes.Reader, state: neptune_log.State, pa
                     facts.pop("sha256", None)
                     title = str(facts.pop("file_name", f"{name}.{files[path].get('ext')}"))
                     yield path, events.Artifact(name, reader.keep(content(path), title), kind, facts)
-            case "texts":
-                for path in [path for path in files if path.startswith("texts/")]:
-                    name = path.removeprefix("texts/")
-                    step = int(take(f"texts_metadata/{name}/").get("step", 0))
-                    yield path, events.Text(name, step, content(path).decode())
+            case "long_texts":
+                for path in [path for path in files if path.startswith("long_texts/")]:
+                    name, _, step = path.removeprefix("long_texts/").rpartition("/")
+                    yield path, events.Text(name, int(step), content(path).decode())
+            case "large_images":
+                for path in [path for path in files if path.startswith("large_images/")]:
+                    name, _, step = path.removeprefix("large_images/").rpartition("/")
+                    facts = take(f"large_images_metadata/{name}/{step}/")
+                    blob = reader.keep(content(path), str(facts["file_name"]))
+                    yield path, events.Image(name, int(step), blob, str(facts["caption"]))
 
 
 def _path(name: str) -> str:

@@ -6,7 +6,6 @@ Every upload is given as bytes: the client's offline mode keeps other uploads as
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
 import math
@@ -14,16 +13,17 @@ import os
 import shlex
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, events, field, tracking
+from mnist_jax import errors, events, field, neptune_client, tracking
 from mnist_jax.tracking import Receipt, Support
 
 _TEXT_CHARACTERS = 1_000  # a longer entry of a string series is cut by the client, without an error
 _STRING_CHARACTERS = 16_384  # and so is a longer string field
 _SENT = Receipt("sent")
+_HOSTED = ("neptune.ai", "neptune.ml")  # domains of the service that ended
 
 SUPPORT = {
     events.Environment: Support("native", "fields under environment/"),
@@ -32,7 +32,8 @@ SUPPORT = {
     events.Hyperparameters: Support("native", "fields under parameters/; lists and None as JSON text"),
     events.Metrics: Support("native", "float series; a non-finite value is said in words under notes/"),
     events.Image: Support("native", "image series under images/"),
-    events.Artifact: Support("translated", "a file under artifacts/: Neptune's own artifacts keep only a path offline"),
+    events.Artifact: Support("translated", "a file under artifacts/, of this run: Neptune's own artifacts keep no bytes, "
+                                           "only a path and a digest"),
     events.Model: Support("translated", "file and fields under model/: the hosted model registry was switched off"),
     events.Text: Support("native", "string series under texts/; over 1,000 characters as a file"),
     events.Status: Support("native", "string series run/status"),
@@ -40,22 +41,34 @@ SUPPORT = {
 
 
 def destination(mode: tracking.Mode) -> tracking.Destination:
-    """Return where a run would go: `auto` is online when NEPTUNE_API_TOKEN is set, to the address inside it."""
+    """Return where a run would go: `auto` is online when NEPTUNE_API_TOKEN is set, to the address inside it.
+
+    Raises:
+      UserError: online, and the token has no address, or NEPTUNE_PROJECT is not set.
+    """
     token = os.environ.get("NEPTUNE_API_TOKEN", "")
     if mode == "offline" or (mode == "auto" and not token):
-        return tracking.Destination("neptune", "offline")
+        return tracking.Destination("neptune", "offline", why="NEPTUNE_API_TOKEN is not set" if mode == "auto" else "")
     try:
-        address = json.loads(base64.b64decode(token))["api_address"]
-    except (ValueError, KeyError, TypeError):
-        raise errors.UserError("NEPTUNE_API_TOKEN: expected base64 JSON with an api_address, found another text; "
-                               "copy the token again, or use --tracker_mode=offline") from None
-    return tracking.Destination("neptune", "online", urllib.parse.urlsplit(address).netloc)
+        address = urllib.parse.urlsplit(json.loads(base64.b64decode(token))["api_address"])
+        host = address.netloc
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise errors.UserError("NEPTUNE_API_TOKEN: expected base64 JSON with an api_address, found "
+                               f"{'another text' if token else 'none'}; copy the token again, or use "
+                               "--tracker_mode=offline") from None
+    project = os.environ.get("NEPTUNE_PROJECT", "")
+    if project.count("/") != 1:
+        raise errors.UserError(f"NEPTUNE_PROJECT: expected workspace/project, found {project or 'none'!r}; set it, or use "
+                               f"--tracker_mode=offline")
+    ended = any(host == domain or host.endswith(f".{domain}") for domain in _HOSTED)
+    warning = (f"neptune: the token leads to {host}, but Neptune's hosted service ended on 2026-03-05; use the token of a "
+               f"self-hosted or compatible server, or --tracker_mode=offline") if ended else ""
+    return tracking.Destination("neptune", "online", host, "NEPTUNE_API_TOKEN is set" if mode == "auto" else "", warning)
 
 
 def create(where: tracking.Destination, folder: Path) -> NeptuneTracker:
-    """Return an unopened tracker that keeps its offline data in `folder`."""
-    import neptune  # noqa: F401  (1.3 s: paid here, where the delivery counts it)
-
+    """Return an unopened tracker that keeps its offline data, or what it must hold for a moment online, in `folder`."""
+    neptune_client.prepare()
     return NeptuneTracker(where, folder)
 
 
@@ -66,33 +79,31 @@ class NeptuneTracker:
     support = SUPPORT
 
     def __init__(self, where: tracking.Destination, folder: Path):
-        self._where, self._folder = where, folder
-        self._run: Any = None
-        self._written = 0
+        self._folder, self._offline, self._written = folder, where.mode == "offline", 0
+        self._client = neptune_client.Client(self._offline)
+        self._open = False
         self._path_of: Callable[[events.Blob], Path]
 
-    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, resume: bool) -> str:
-        import neptune
-
+    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, earlier: Sequence[events.Event] | None) -> str:
         self._path_of = path_of
-        with _environment(NEPTUNE_DATA_DIRECTORY=str(self._folder)):
-            self._run = neptune.init_run(
-                mode="offline" if self._where.mode == "offline" else "async", custom_run_id=run.id, name=run.name,
-                tags=list(run.tags), description=run.description, capture_stdout=False, capture_stderr=False,
-                capture_hardware_metrics=False, capture_traceback=False, source_files=[], git_ref=False)
+        for event in earlier or ():
+            self.write(event)  # only counted, since the client has not started
+        where = self._client.start(run, self._folder, resumed=earlier is not None)
         # The client's offline mode drops the custom id and the project: said again as fields.
         self._assign("run", {"id": run.id, "name": run.name, "created": run.created, "command": shlex.join(run.command),
                              "parent": run.parent, "steps_per_epoch": run.steps_per_epoch, "tags": list(run.tags),
-                             "config": dict(run.config), "events": 0})
-        return str(self._folder) if self._where.mode == "offline" else self._run.get_url()
+                             "config": dict(run.config), **({"events": 0} if self._offline else {})})
+        self._open = True
+        return where
 
     def write(self, event: events.Event) -> Receipt:
         try:
             receipt = self._write(event)
             self._written += 1
             return receipt
-        finally:  # in the log this ends the event's operations: an import finds the very events again
-            self._run["run/events"] = self._written
+        finally:
+            if self._offline:  # in the log this ends the event's operations: an import finds the very events again
+                self._client.assign("run/events", self._written)
 
     def _write(self, event: events.Event) -> Receipt:
         match event:
@@ -113,15 +124,18 @@ class NeptuneTracker:
             case events.Metrics():
                 return self._write_metrics(event)
             case events.Image(name=name, step=step, blob=blob, caption=caption):
-                self._run[f"images/{name}"].append(self._file(blob), step=step, name=blob.name, description=caption)
-                return _SENT
+                if blob.size > neptune_client.CONTENT_BYTES:
+                    self._upload(f"large_images/{name}/{step}", blob)
+                    self._assign(f"large_images_metadata/{name}/{step}", {"file_name": blob.name, "caption": caption})
+                    return Receipt("translated", f"kept as a file: over {neptune_client.CONTENT_BYTES} bytes")
+                return self._client.extend(f"images/{name}", [self._content(blob)], [step], image=(blob.name, caption))
             case events.Artifact(name=name, blob=blob, kind=kind, metadata=metadata):
-                self._run[f"artifacts/{name}"].upload(self._file(blob))
+                self._upload(f"artifacts/{name}", blob)
                 self._assign(f"artifacts_metadata/{name}",
                              {"kind": kind, "sha256": blob.sha256, "file_name": blob.name, **metadata})
                 return Receipt("translated", "kept as a file of this run")
             case events.Model(blob=blob):
-                self._run["model/file"].upload(self._file(blob))
+                self._upload("model/file", blob)
                 facts = {name: getattr(event, name) for name in ("name", "version", "step")}
                 lists = {"datasets": list(event.datasets), "parents": list(event.parents)}
                 self._assign("model", {**facts, "sha256": blob.sha256, "file_name": blob.name, **lists})
@@ -130,53 +144,55 @@ class NeptuneTracker:
                 return Receipt("translated", "kept as a file of this run: Neptune's model registry is gone")
             case events.Text(name=name, step=step, text=text):
                 if len(text) > _TEXT_CHARACTERS:
-                    self._run[f"texts/{name}"].upload(_content(text.encode(), "txt"))
-                    self._assign(f"texts_metadata/{name}", {"step": step})
+                    self._client.upload(f"long_texts/{name}/{step}", text.encode(), "txt")
                     return Receipt("translated", f"kept as a file: longer than {_TEXT_CHARACTERS} characters")
-                self._run[f"texts/{name}"].append(text, step=step)
-                return _SENT
+                return self._client.extend(f"texts/{name}", [text], [step])
             case events.Status(step=step, state=state):
-                self._run["run/status"].append(state, step=step)
-                return _SENT
+                return self._client.extend("run/status", [state], [step])
 
     def flush(self, timeout_s: float) -> bool:
-        self._run.wait()
-        return True
+        self._client.wait()
+        return True  # online, each call was confirmed when it returned
 
     def close(self, outcome: str, timeout_s: float) -> None:
-        if self._run is not None:
-            self._run["run/outcome"] = outcome
-            self._run["sys/failed"] = outcome != "finished"
-            self._run.stop(seconds=timeout_s)
-            self._run = None
+        if self._open:
+            self._open = False
+            self._client.assign("run/outcome", outcome)
+            self._client.assign("sys/failed", outcome != "finished")
+            self._client.stop(timeout_s)
 
     def _write_metrics(self, metrics: events.Metrics) -> Receipt:
-        missing = 0
+        notes, left_out = [], 0
         for name, values in metrics.values.items():
             points = list(zip(metrics.steps.tolist(), values.tolist(), metrics.times.tolist(), strict=True))
-            finite = [point for point in points if math.isfinite(point[1])]
-            if finite:
-                steps, numbers, times = zip(*finite, strict=True)
-                self._run[name].extend(list(numbers), steps=list(steps), timestamps=list(times))
-            for step, value, time in points:
-                if not math.isfinite(value):  # a NaN in their log breaks `neptune sync`
-                    words = f"{name} is {events.float_word(value)} at step {step}"
-                    self._run[f"notes/{name}_not_finite"].append(words, step=step, timestamp=time)
-                    missing += 1
-        return Receipt("translated", f"{missing} non-finite values said in words under notes/") if missing else _SENT
+            numbers = [point for point in points if math.isfinite(point[1])]
+            words = [(step, f"{name} is {events.float_word(value)} at step {step}", time)
+                     for step, value, time in points if not math.isfinite(value)]  # a NaN in their log breaks `neptune sync`
+            for path, entries in ((name, numbers), (f"notes/{name}_not_finite", words)):
+                if entries:
+                    steps, given, times = zip(*entries, strict=True)
+                    receipt = self._client.extend(path, given, steps, times)
+                    left_out += receipt.total - receipt.count
+                    notes += [receipt.note] if receipt.note else []
+            if words:
+                notes.append(f"{name}: {len(words)} non-finite values said in words under notes/")
+        total = len(metrics.steps) * len(metrics.values)
+        if left_out:
+            return Receipt("thinned", "; ".join(notes), total - left_out, total)
+        return Receipt("translated", "; ".join(notes)) if notes else _SENT
 
     def _write_source(self, source: events.Source) -> Receipt:
         self._assign("source", {"commit": source.commit, "branch": source.branch, "remote": source.remote,
                                 "dirty": source.dirty})
         if source.patch is not None:
-            self._run["source/patch"].upload(_content(self._bytes(source.patch), "diff"))
+            self._upload("source/patch", source.patch)
             self._assign("source", {"patch_name": source.patch.name})
         if source.files:
             stream = io.BytesIO()
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
                 for blob in source.files:
-                    archive.writestr(zipfile.ZipInfo(blob.name), self._bytes(blob))
-            self._run["source/files"].upload(_content(stream.getvalue(), "zip"))
+                    archive.writestr(zipfile.ZipInfo(blob.name), self._path_of(blob).read_bytes())
+            self._client.upload("source/files", stream.getvalue(), "zip")
         return Receipt("translated", "fields, patch and a zip of the files")
 
     def _assign(self, namespace: str, values: Any) -> Receipt:
@@ -185,40 +201,17 @@ class NeptuneTracker:
             path = f"{namespace}/{name}"
             stored = field.stored(value)
             if isinstance(stored, str) and len(stored) > _STRING_CHARACTERS:
-                self._run[path].upload(_content(stored.encode(), "txt"))
+                self._client.upload(path, stored.encode(), "txt")
                 notes.append(f"{path} as a file")
             else:
-                self._run[path] = stored
+                self._client.assign(path, stored)
                 if stored is not value:
                     notes.append(f"{path} as text")
         return Receipt("translated", "; ".join(notes)) if notes else _SENT
 
-    def _bytes(self, blob: events.Blob) -> bytes:
-        return self._path_of(blob).read_bytes()
+    def _upload(self, path: str, blob: events.Blob) -> None:
+        self._client.upload(path, self._content(blob), Path(blob.name).suffix.lstrip("."))
 
-    def _file(self, blob: events.Blob) -> Any:
-        if blob.size > 32 * 2**20:  # the client's bound for content
-            from neptune.types import File
-
-            return File(str(self._path_of(blob)))
-        return _content(self._bytes(blob), Path(blob.name).suffix.lstrip("."))
-
-
-def _content(data: bytes, extension: str) -> Any:
-    from neptune.types import File
-
-    return File.from_content(data, extension=extension or "bin")
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    def _content(self, blob: events.Blob) -> bytes | Path:
+        path = self._path_of(blob)
+        return path if blob.size > neptune_client.CONTENT_BYTES else path.read_bytes()

@@ -24,6 +24,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml-collections", "absl-
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_NUM_CPU_DEVICES",
               "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_CUDNN_DETERMINISTIC", "SLURM_JOB_ID")
 _CREDENTIAL_NAME = re.compile(r"(^|[_\-.])(token|secret|password|passwd|api[_\-]?key|apikey|access[_\-]?key)$", re.IGNORECASE)
+_LITERAL = re.compile(r"""(token|secret|password|passwd|api_?key|access_?key)["']?\s*[:=]\s*["'][\w+/=.\-]{16,}["']""",
+                      re.IGNORECASE)
 _MASK = "***"
 _PATCH_BYTES = 5 * 2**20
 _FILE_BYTES = 2**20
@@ -103,9 +105,8 @@ def mask(text: str) -> str:
 def refuse_secrets(values: Mapping[str, object]) -> None:
     """Raise UserError if a flattened config holds a credential of the environment or a URL with a password."""
     known = credentials()
-    for path, value in values.items():
-        if not isinstance(value, str):
-            continue
+    for path, item in values.items():
+        value = item if isinstance(item, str) else repr(item)
         for name, secret in known.items():
             if secret in value:
                 raise errors.UserError(f"config.{path}: expected no credential, found the value of {name}; a config is "
@@ -117,6 +118,11 @@ def refuse_secrets(values: Mapping[str, object]) -> None:
 def holds_secret(data: bytes) -> list[str]:
     """Return the names of the credential variables whose value occurs in some bytes."""
     return [name for name, value in credentials().items() if value.encode() in data]
+
+
+def literal_secrets(text: str) -> list[int]:
+    """Return the numbers of the lines of a source file that look as if they held a credential."""
+    return [number for number, line in enumerate(text.split("\n"), start=1) if _LITERAL.search(line)]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

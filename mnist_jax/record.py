@@ -25,6 +25,10 @@ FORMAT = 1
 _SEAL = len(',"sha256":"') + 64 + len('"}')  # what follows an event on its line
 
 
+class DirectoryTaken(errors.UserError):
+    """The directory holds a run, or is being written by another process."""
+
+
 class RecordError(Exception):
     """The record is damaged or cannot be written; the message names the file and the line."""
 
@@ -136,14 +140,16 @@ def create(directory: Path, run: events.Run) -> Record:
     """Create a run directory and open its record for writing.
 
     Raises:
-      UserError: the directory cannot be written, holds another run, or is being written by another process.
+      DirectoryTaken: it holds another run, or is being written by another process.
+      UserError: it cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        if (directory / "run.json").exists():
-            raise errors.UserError(f"{directory}: expected an empty or new run directory, found a run in it; "
-                                   f"choose another --workdir")
         file = _lock(directory)
+        if (directory / "run.json").exists():
+            os.close(file)
+            raise DirectoryTaken(f"{directory}: expected an empty or new run directory, found a run in it; "
+                                 f"choose another --workdir")
         _write_run(directory, run, "running", None)
     except OSError as error:
         raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
@@ -188,8 +194,9 @@ class Follower:
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # torn, or still being written
-                yield self._entry(line)
-                self._offset += len(line)
+                entry = self._entry(line)
+                self._offset += len(line)  # before the entry is given away: the reader may stop at any of them
+                yield entry
 
     def _entry(self, line: bytes) -> Entry:
         body = line[: -_SEAL - 1] + b"}"
@@ -315,9 +322,11 @@ def _lock(directory: Path) -> int:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        writer = read_run_file(directory).get("writer", {})
-        raise errors.UserError(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
-                               f"{writer.get('host')}); wait for it or choose another --workdir") from None
+        writer = {}
+        with contextlib.suppress(errors.UserError, RecordError):  # it may not have said yet who it is
+            writer = read_run_file(directory).get("writer", {})
+        raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
+                             f"{writer.get('host')}); wait for it or choose another --workdir") from None
     return file
 
 

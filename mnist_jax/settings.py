@@ -60,6 +60,7 @@ class Dataset:
     data_dir: str  # "" looks where TFDS looks, then downloads; else a TFDS folder or a folder of IDX files
     validation_examples: int  # held out of train
     split_seed: int  # which ones; never depends on `seed`
+    keep: bool  # record the data itself as an artifact, too, and so send it to the trackers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +131,7 @@ def check(settings: Settings) -> Settings:
     _fraction("optimizer.momentum", optimizer.momentum)
     _one_of("dataset.name", dataset.name, DATASETS)
     _require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
+    _require("dataset.keep", dataset.keep, isinstance(dataset.keep, bool), "True or False")
     _require("dataset.split_seed", dataset.split_seed, 0 <= dataset.split_seed < 2**32, "an integer from 0 to 2**32 - 1")
     return settings
 
@@ -177,13 +179,15 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is str and isinstance(value, str):
         return value
+    if hint is bool and isinstance(value, bool):
+        return value
     if hint is int and is_number and isinstance(value, int):
         return value
     if hint is float and is_number and math.isfinite(value):
         return float(value)
     if hint == tuple[int, ...] and isinstance(value, list | tuple):
         return tuple(_typed(f"{path}[{index}]", item, int) for index, item in enumerate(value))
-    words = {str: "text", int: "an integer", float: "a finite number"}.get(hint, "a list of integers")
+    words = {str: "text", bool: "True or False", int: "an integer", float: "a finite number"}.get(hint, "a list of integers")
     raise errors.UserError(f"config.{path}: expected {words}, found {value!r} ({type(value).__name__})")
 
 

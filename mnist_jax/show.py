@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import delivery, events, record
+from mnist_jax import events, receipts, record
 
 
 def summary(directory: Path) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def summary(directory: Path) -> dict[str, Any]:
         "environment": dict(environment.facts) if environment else {},
         "metrics": metrics,
         "events": len(recorded.entries),
-        "deliveries": {replica.label: replica.summary(len(recorded.entries)) for replica in delivery.replicas(directory)},
+        "deliveries": {replica.label: replica.summary(len(recorded.entries)) for replica in receipts.replicas(directory)},
     }
 
 
@@ -83,7 +83,7 @@ def result_table(directory: Path, seconds: float) -> str:
     rows.append(("time", f"{seconds:.1f} s"))
     if "system/images_per_second" in last:
         rows.append(("speed", f"{last['system/images_per_second']:,.0f} images/s"))
-    for replica in delivery.replicas(directory):
+    for replica in receipts.replicas(directory):
         rows.append((replica.label, delivered(replica.summary(len(recorded.entries)))))
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:<{width}}  {printable(value)}" for name, value in rows]
@@ -93,8 +93,8 @@ def result_table(directory: Path, seconds: float) -> str:
 def left_over(directory: Path) -> list[str]:
     """Return a line with the command to send the rest for each delivery that is not complete."""
     count = len(record.read(directory).entries)
-    return [f"{replica.label}: {state['pending']} events pending; send them with: {delivery.command(directory, replica.label)}"
-            for replica in delivery.replicas(directory)
+    return [f"{replica.label}: {state['pending']} events pending; send them with: {receipts.command(directory, replica.label)}"
+            for replica in receipts.replicas(directory)
             if (state := replica.summary(count))["state"] != "complete" or state["failed"]]
 
 

@@ -1,21 +1,22 @@
 """What a tracker is: the protocol, what a backend says of its support, receipts, and where backends are found.
 
-A tracker is a replica of the record. It may refuse, raise or hang; nothing it does reaches training (delivery.py).
+A tracker is a replica of the record. It may refuse, raise or hang; nothing it does reaches training (background.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.metadata
 import importlib.util
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, Protocol
 
-from mnist_jax import errors, events
+from mnist_jax import errors, events, limits
 
 Mode = Literal["auto", "offline", "online"]
 MODES: tuple[Mode, ...] = ("auto", "offline", "online")
@@ -40,16 +41,27 @@ class Receipt:
 
 
 class Tracker(Protocol):
-    """A backend: five methods, no vendor object among their results. Proven by mnist_jax.contract."""
+    """A backend: four methods, no vendor object among their results. mnist_jax.contract proves one."""
 
     name: str
     support: Mapping[type, Support]
 
-    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, resume: bool) -> str:
-        """Start or, with `resume`, continue the replica; return where a person looks: a URL or a folder."""
+    def open(self, run: events.Run, path_of: Callable[[events.Blob], Path], *, earlier: Sequence[events.Event] | None) -> str:
+        """Start a replica, or continue one; return where a person looks: a URL or a folder.
+
+        Args:
+          path_of: where the bytes of a blob lie.
+          earlier: None for a new replica. To continue one: the events that were confirmed. Some of what is written next
+            may have arrived, too: read back what the replica holds beyond them, and send nothing a second time.
+        """
 
     def write(self, event: events.Event) -> Receipt:
-        """Take one event. Raises on refusal; the delivery keeps the reason as a receipt."""
+        """Take one event.
+
+        Raises:
+          OSError: the destination is gone (no server, no room); the event is sent again by a later attempt.
+          Exception: any other is a refusal of this event, kept as its receipt.
+        """
 
     def flush(self, timeout_s: float) -> bool:
         """Return whether everything so far is safe at the destination."""
@@ -60,18 +72,31 @@ class Tracker(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-    """Where a tracker's replica lies: an offline folder in the run's directory, or a server by its host name."""
+    """Where a replica lies: an offline folder in the run's directory, a server by its host name, a third party's object."""
 
     tracker: str
-    mode: Literal["offline", "online"]
+    mode: Literal["offline", "online", "given"]
     host: str = ""
+    why: str = ""  # why it was chosen, where the mode was auto
+    warning: str = ""  # what a person should know before anything is sent
+    limits: limits.Limits = limits.NONE
+    given: Tracker | None = None
 
     @property
     def label(self) -> str:
-        return f"{self.tracker}-{self.mode if self.mode == 'offline' else re.sub(r'[^A-Za-z0-9.-]', '-', self.host)}"
+        return f"{self.tracker}-{re.sub(r'[^A-Za-z0-9.-]', '-', self.host) if self.mode == 'online' else self.mode}"
 
+    def said(self) -> list[str]:
+        """Return what a person should read before anything is sent: the mode where it was chosen for them, a warning."""
+        place = f"online, {self.host}" if self.mode == "online" else self.mode
+        return ([f"{self.tracker}: {place} ({self.why})"] if self.why else []) + (
+            [f"warning: {self.warning}"] if self.warning else [])
+
+
+Choice = str | Tracker | Sequence[str | Tracker]  # names may be comma-separated; "local" is the record alone
 
 BACKENDS = {"neptune": ("mnist_jax.neptune_tracker", "neptune"), "comet": ("mnist_jax.comet_tracker", "comet_ml")}
+ENTRY_POINTS = "mnist_jax.trackers"  # the group in which a package names its backend module
 
 
 def backend(name: str) -> ModuleType:
@@ -80,21 +105,37 @@ def backend(name: str) -> ModuleType:
     Raises:
       UserError: no backend has that name, or its client is not installed.
     """
-    if name not in BACKENDS:
-        raise errors.UserError(f"--tracker: expected some of {', '.join(BACKENDS)} (comma-separated), or local for the "
-                               f"record alone; found {name!r}{errors.suggestion(name, BACKENDS)}")
-    module, client = BACKENDS[name]
-    if importlib.util.find_spec(client) is None:
-        raise errors.UserError(f"--tracker={name}: expected the package {client}, found that it is not installed; "
-                               f"run: pip install 'mnist-jax[{name}]'")
-    return importlib.import_module(module)
+    if name in BACKENDS:
+        module, client = BACKENDS[name]
+        if importlib.util.find_spec(client) is None:
+            raise errors.UserError(f"--tracker={name}: expected the package {client}, found that it is not installed; "
+                                   f"run: pip install 'mnist-jax[{name}]'")
+        return importlib.import_module(module)
+    others = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    if name not in others:
+        known = [*BACKENDS, *others]
+        raise errors.UserError(f"--tracker: expected some of {', '.join(known)} (comma-separated), or local for the "
+                               f"record alone; found {name!r}{errors.suggestion(name, known)}")
+    module = others[name].load()
+    return typing.cast(ModuleType, module)
 
 
-def destinations(names: str, mode: str) -> list[Destination]:
-    """Return where each tracker of a comma-separated list would deliver; "local" is the record alone."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if len(set(wanted)) != len(wanted):
-        raise errors.UserError(f"--tracker: expected each tracker once, found {names!r}")
+def destinations(trackers: Choice, mode: str) -> list[Destination]:
+    """Return where each tracker would deliver.
+
+    Raises:
+      UserError: a tracker is unknown or named twice, or what its mode needs is missing.
+    """
     if mode not in MODES:
         raise errors.UserError(f"--tracker_mode: expected one of {', '.join(MODES)}; found {mode!r}")
-    return [backend(name).destination(typing.cast(Mode, mode)) for name in wanted if name != "local"]
+    found = []
+    for choice in trackers if isinstance(trackers, Sequence) and not isinstance(trackers, str) else [trackers]:
+        if isinstance(choice, str):
+            names = [name.strip() for name in choice.split(",")]
+            found += [backend(name).destination(typing.cast(Mode, mode)) for name in names if name not in ("", "local")]
+        else:
+            found.append(Destination(choice.name, "given", given=choice))
+    labels = [destination.label for destination in found]
+    if len(set(labels)) != len(labels):
+        raise errors.UserError(f"--tracker: expected each tracker once, found {', '.join(labels)}")
+    return found

@@ -3,12 +3,19 @@
 import gzip
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
+import online
 from mnist_jax import experiment, settings
 
-_CREDENTIALS = ("TFDS_DATA_DIR", "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "COMET_API_KEY", "COMET_URL_OVERRIDE")
+# A shared machine may stall at any moment: a test is about what comes out, not about when.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
+
+_CREDENTIALS = ("TFDS_DATA_DIR", "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "COMET_API_KEY", "COMET_URL_OVERRIDE",
+                "COMET_WORKSPACE", "COMET_PROJECT_NAME")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,6 +25,8 @@ def world(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("MNIST_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name in _CREDENTIALS:
             patch.delenv(name, raising=False)
+        for name, value in online.QUICK.items():
+            patch.setenv(name, value)
         yield
 
 

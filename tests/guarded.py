@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mnist_jax.loopback import neptune
+from mnist_jax.loopback import comet, neptune
 
 ROOT = Path(neptune.__file__).parents[2]
 
@@ -29,19 +29,33 @@ def only_loopback(event, arguments):
 sys.addaudithook(only_loopback)
 """
 
-CLIENT = """
-import json, neptune
+TELL = """
+import json
 def tell(value):
     print("TOLD", json.dumps(value), flush=True)
-from neptune.types import File
-QUIET = dict(capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False, capture_traceback=False)
-def start(**settings):
-    return neptune.init_run(project="team/mnist", source_files=[], git_ref=False, **QUIET, **settings)
 def raised(function, *arguments, **settings):
     try:
         return f"no error but {function(*arguments, **settings)!r}"
     except Exception as error:
         return type(error).__name__
+"""
+
+NEPTUNE = """
+import neptune
+from neptune.types import File
+QUIET = dict(capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False, capture_traceback=False)
+def start(**settings):
+    return neptune.init_run(project="team/mnist", source_files=[], git_ref=False, **QUIET, **settings)
+"""
+
+COMET = """
+import comet_ml
+SWITCHES = ("log_code", "log_graph", "parse_args", "log_git_metadata", "log_git_patch", "log_env_details",
+            "auto_output_logging", "auto_param_logging", "auto_metric_logging", "display_summary_level")
+QUIET = dict.fromkeys(SWITCHES, False)
+def start(key, mode="get_or_create", **settings):
+    config = comet_ml.ExperimentConfig(**QUIET)
+    return comet_ml.start(experiment_key=key, mode=mode, project_name="mnist", experiment_config=config, **settings)
 """
 
 
@@ -58,8 +72,18 @@ def python(folder: Path, code: str, **environment: str) -> subprocess.CompletedP
 
 
 def client(folder: Path, url: str | None, code: str, **environment: str) -> Any:
-    """Run code with the client, which must end well, and return what it tells."""
+    """Run code with the Neptune client, which must end well, and return what it tells."""
     environment |= {"NEPTUNE_API_TOKEN": neptune.token(url)} if url else {}
-    done = python(folder, CLIENT + code, **environment)
+    return told(python(folder, TELL + NEPTUNE + code, **environment))
+
+
+def comet_client(folder: Path, url: str, code: str, **environment: str) -> Any:
+    """Run code with the Comet client, which must end well, and return what it tells."""
+    environment = {**comet.environment(url), "COMET_LOGGING_CONSOLE": "WARNING", **environment}
+    return told(python(folder, TELL + COMET + code, **environment))
+
+
+def told(done: subprocess.CompletedProcess[str]) -> Any:
+    """Return what a process told, which must have ended well."""
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.partition("TOLD ")[2].splitlines()[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 def neptune(folder: Path) -> tuple[dict, dict]:
     """Return fields (path -> value or bytes) and series (path -> [(step, value)]) of the one run in an offline folder."""
-    (run,) = (folder / "offline").iterdir()
+    (run,) = (folder / ".neptune" / "offline").iterdir()
     fields, series = {}, {}
     for log in sorted(run.glob("data-*.log"), key=lambda path: int(path.stem.partition("-")[2])):
         decoder, text, position = json.JSONDecoder(), log.read_text(), 0

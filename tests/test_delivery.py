@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import read_back
-from mnist_jax import delivery, errors, events, record, tracking
+from mnist_jax import background, delivery, errors, events, receipts, record, tracking
 
 NEPTUNE = tracking.Destination("neptune", "offline")
 
@@ -39,10 +39,13 @@ class Memory:
 
     def _may(self, method: str) -> None:
         if self.fails == method:
+            raise ValueError(f"no {method}\nsecond line")
+        if self.fails == f"lost {method}":
             raise ConnectionError(f"no {method}\nsecond line")
 
-    def open(self, run, path_of, *, resume):
+    def open(self, run, path_of, *, earlier):
         self._may("open")
+        self.earlier = earlier
         return "memory"
 
     def write(self, event):
@@ -51,7 +54,8 @@ class Memory:
         return tracking.Receipt("sent")
 
     def flush(self, timeout_s):
-        return True
+        self._may("flush")
+        return self.fails != "unsure flush"
 
     def close(self, outcome, timeout_s):
         self._may("close")
@@ -78,15 +82,44 @@ def test_a_complete_replica_is_left_alone(recorded, memory):
     assert len(memory.kept) == 6
 
 
-@pytest.mark.parametrize(("method", "state"), [("open", "failed"), ("write", "complete"), ("close", "failed")])
-def test_what_a_tracker_raises_becomes_a_receipt_of_one_line(recorded, memory, method, state):
-    memory.fails = method
+@pytest.mark.parametrize("fault", ["open", "lost open", "lost write", "flush", "lost flush", "unsure flush", "close"])
+def test_what_a_tracker_raises_ends_the_attempt_with_one_line(recorded, memory, fault):
+    memory.fails = fault
     replica = delivery.deliver(recorded, NEPTUNE)
-    assert replica.state == state
-    said = replica.error if state == "failed" else replica.notes[0]
-    assert f"ConnectionError: no {method} second line" in said
-    if method == "write":
-        assert replica.counts == {"failed": 6}
+    assert replica.state == "failed" and "\n" not in replica.error
+    assert (f"no {fault.rpartition(' ')[2]} second line" in replica.error) or "did not confirm" in replica.error
+    assert replica.delivered == (6 if fault == "close" else 0)
+    memory.fails, memory.kept = "", []
+    assert delivery.deliver(recorded, NEPTUNE).counts == {"sent": 6} and len(memory.kept) == 6
+
+
+def test_a_refused_event_has_a_receipt_and_the_others_go_on(recorded, memory):
+    memory.fails = "write"
+    replica = delivery.deliver(recorded, NEPTUNE)
+    assert replica.state == "complete" and replica.counts == {"failed": 6}
+    assert "ValueError: no write second line" in replica.notes[0]
+
+
+def test_an_online_delivery_goes_on_from_its_cursor_and_is_told_what_was_confirmed(recorded, memory, monkeypatch):
+    monkeypatch.setattr(delivery, "_BATCH", 2)
+    server = tracking.Destination("neptune", "online", "host:1")
+    facts = [entry.event for entry in record.read(recorded).entries]
+    memory.write = _writes(memory, 3)
+    assert delivery.deliver(recorded, server).delivered == 2 and memory.earlier is None
+    memory.write = _writes(memory, 100)
+    replica = delivery.deliver(recorded, server)
+    assert memory.earlier == facts[:2] and memory.kept == facts[:3] + facts[2:]  # the tracker asks its server about the third
+    assert replica.state == "complete" and replica.counts == {"sent": 6}
+
+
+def _writes(memory: Memory, most: int):
+    def write(event):
+        if len(memory.kept) >= most:
+            raise OSError("gone")
+        memory.kept.append(event)
+        return tracking.Receipt("sent")
+
+    return write
 
 
 def test_an_incomplete_offline_replica_is_set_aside_and_rewritten_whole(recorded):
@@ -99,7 +132,7 @@ def test_an_incomplete_offline_replica_is_set_aside_and_rewritten_whole(recorded
             "delivery.deliver(Path(sys.argv[1]), tracking.Destination('neptune', 'offline'))")
     killed = subprocess.run([sys.executable, "-c", code, str(recorded)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    assert delivery.replica(recorded, "neptune-offline").state == "open"
+    assert receipts.replica(recorded, "neptune-offline").state == "open"
     assert delivery.deliver(recorded, NEPTUNE).state == "complete"
     _, series = read_back.neptune(recorded / "deliveries" / "neptune-offline")
     assert series["train/loss"] == [(step, 1.0 / step) for step in range(1, 6)]
@@ -108,7 +141,7 @@ def test_an_incomplete_offline_replica_is_set_aside_and_rewritten_whole(recorded
 
 def test_two_deliveries_to_one_replica_are_refused(recorded, memory):
     (recorded / "deliveries").mkdir()
-    held = delivery._locked(recorded / "deliveries" / "neptune-offline.jsonl")
+    held = receipts.locked(recorded / "deliveries" / "neptune-offline.jsonl")
     with held, pytest.raises(errors.UserError, match="another process delivers"):
         delivery.deliver(recorded, NEPTUNE)
 
@@ -117,29 +150,29 @@ def test_a_child_ignores_the_terminals_signals_and_ends_with_the_run(tmp_path):
     identity = events.Run(record.new_id(), "short", 0.0, {}, ())
     with record.create(tmp_path / "run", identity) as recorder:
         recorder.append(events.Status(0, "running"))
-        child = delivery.Child(tmp_path / "run", NEPTUNE)
+        child = background.Process(tmp_path / "run", NEPTUNE)
         deadline = time.monotonic() + 60
-        while delivery.replica(tmp_path / "run", "neptune-offline").delivered < 1 and time.monotonic() < deadline:
+        while receipts.replica(tmp_path / "run", "neptune-offline").delivered < 1 and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(child._process.pid, signal.SIGINT)
         os.kill(child._process.pid, signal.SIGTERM)
         recorder.append(events.Status(1, "finished"))
         recorder.close("finished")
-    (replica,) = delivery.finish([child])
+    (replica,) = background.finish([child])
     assert replica.state == "complete" and replica.delivered == 2
 
 
 def test_a_child_outlives_its_parent_and_says_failed(tmp_path):
     """The parent is killed: the record ends without an outcome, and so does the replica."""
-    code = ("import os, sys; from pathlib import Path; from mnist_jax import delivery, events, record, tracking\n"
+    code = ("import os, sys; from pathlib import Path; from mnist_jax import background, events, record, tracking\n"
             "directory = Path(sys.argv[1])\n"
             "recorder = record.create(directory, events.Run(record.new_id(), 'killed', 0.0, {}, ()))\n"
             "recorder.append(events.Status(0, 'running'))\n"
-            "child = delivery.Child(directory, tracking.Destination('neptune', 'offline'))\n"
+            "child = background.Process(directory, tracking.Destination('neptune', 'offline'))\n"
             "os.kill(os.getpid(), 9)")
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")])
     deadline = time.monotonic() + 60
-    while (state := delivery.replica(tmp_path / "run", "neptune-offline").state) != "complete" and time.monotonic() < deadline:
+    while (state := receipts.replica(tmp_path / "run", "neptune-offline").state) != "complete" and time.monotonic() < deadline:
         time.sleep(0.1)
     assert state == "complete" and record.read(tmp_path / "run").outcome == "killed"
     fields, _ = read_back.neptune(tmp_path / "run" / "deliveries" / "neptune-offline")
@@ -147,9 +180,9 @@ def test_a_child_outlives_its_parent_and_says_failed(tmp_path):
 
 
 def test_a_child_without_progress_is_ended_within_the_bound(recorded, monkeypatch):
-    monkeypatch.setattr(delivery, "NO_PROGRESS_S", 0.5)
-    child = delivery.Child(recorded, NEPTUNE)
+    monkeypatch.setattr(background, "NO_PROGRESS_S", 0.5)
+    child = background.Process(recorded, NEPTUNE)
     os.kill(child._process.pid, signal.SIGSTOP)
     started = time.monotonic()
-    (replica,) = delivery.finish([child])
+    (replica,) = background.finish([child])
     assert time.monotonic() - started < 3 and replica.state != "complete"

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from mnist_jax import data, delivery, errors, events, experiment, predict, record, settings, show, train
+from mnist_jax import background, data, errors, events, experiment, predict, record, settings, show, train
 
 
 def test_the_run_reaches_its_accuracy_and_says_so(finished_run):
@@ -61,13 +61,13 @@ def test_a_tracker_changes_nothing(finished_run, tiny, tmp_path):
 
 def test_a_tracker_that_dies_changes_nothing_and_is_made_up_for(tiny, tmp_path, monkeypatch):
     """The delivery is killed as soon as it has begun; `deliver` sends everything afterwards."""
-    begin = delivery.Child.__init__
+    begin = background.Process.__init__
 
     def begin_and_kill(self, *arguments):
         begin(self, *arguments)
         self._process.kill()
 
-    monkeypatch.setattr(delivery.Child, "__init__", begin_and_kill)
+    monkeypatch.setattr(background.Process, "__init__", begin_and_kill)
     result = experiment.run(tiny, tracker="neptune", workdir=tmp_path / "run", watch=False)
     assert result.outcome == "finished" and result.deliveries[0].state != "complete"
     (line,) = show.left_over(result.directory) or [""]

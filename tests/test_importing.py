@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import odd_record
-from mnist_jax import delivery, errors, events, importing, record, tracking
+from mnist_jax import delivery, errors, events, importing, neptune_client, record, tracking
 
 BACKENDS = ["neptune", "comet"]
 BODY = """
@@ -22,7 +22,7 @@ folder = directory / "killed"
 folder.mkdir()
 recorded = record.read(directory)
 tracker = tracking.backend(name).create(tracking.Destination(name, "offline"), folder)
-tracker.open(recorded.run, lambda blob: directory / "blobs" / blob.sha256, resume=False)
+tracker.open(recorded.run, lambda blob: directory / "blobs" / blob.sha256, earlier=None)
 for entry in recorded.entries[:count]:
     tracker.write(entry.event)
 if name == "neptune":
@@ -102,6 +102,21 @@ def test_what_a_format_cannot_carry_is_named(tmp_path):
         assert "empty event" in "".join(result.skipped) and words in "".join([*result.skipped, *result.lost])
         assert len(facts(record.read(result.directory))) == 4
     assert "no text" in "".join(result.lost)
+
+
+def test_large_files_lie_outside_a_neptune_folder_and_come_along_when_allowed(tmp_path, monkeypatch):
+    """The client takes large contents by their path only."""
+    monkeypatch.setattr(neptune_client, "CONTENT_BYTES", 10)
+    before = odd_record.write(tmp_path / "run")
+    assert "failed" not in delivery.deliver(before.directory, tracking.Destination("neptune", "offline")).counts
+    source = replica(before.directory, "neptune")
+    result = importing.import_run(source, tmp_path / "without")
+    without = facts(record.read(tmp_path / "without"))
+    assert "outside the folder" in "".join(result.skipped)
+    assert not [event for event in without if isinstance(event, events.Image | events.Artifact | events.Model)]
+    assert [fact for fact in said(facts(before), "neptune") if fact in said(without, "neptune")] == said(without, "neptune")
+    importing.import_run(source, tmp_path / "with", allow_outside=True)
+    assert said(facts(record.read(tmp_path / "with")), "neptune") == said(facts(before), "neptune")
 
 
 def test_a_run_moves_from_one_tracker_to_the_other_and_back(odd, tmp_path):

@@ -10,12 +10,12 @@ import mnist_jax
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors"]
-RECORD_WING = ["events", "field", "record", "tracking", "neptune_tracker", "comet_tracker", "delivery", "foreign",
-               "neptune_log", "neptune_attributes", "neptune_replica", "neptune_other", "neptune_files",
-               "comet_archive", "comet_messages", "comet_replica", "comet_other", "comet_files", "importing", "parquet",
-               "images", "model_file", "show"]
+RECORD_WING = ["events", "field", "record", "limits", "tracking", "receipts", "neptune_client", "neptune_tracker",
+               "comet_tracker", "delivery", "foreign", "neptune_log", "neptune_attributes", "neptune_replica",
+               "neptune_other", "neptune_files", "comet_archive", "comet_messages", "comet_replica", "comet_other",
+               "comet_files", "importing", "parquet", "contract", "background", "images", "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
-BRIDGE = ["provenance", "progress", "export_model", "predict", "experiment"]
+BRIDGE = ["provenance", "progress", "tracked", "export_model", "predict", "experiment"]
 DOOR = ["__init__", "__main__"]
 HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
 

@@ -4,15 +4,14 @@ import base64
 import json
 import os
 import re
-import struct
 import subprocess
 import sys
 import urllib.request
-import zlib
 
 import pytest
 
 import guarded
+from mnist_jax import contract
 from mnist_jax.loopback import neptune, neptune_store
 
 
@@ -21,14 +20,6 @@ def loopback():
     with neptune.serve() as (running, store):
         yield running, store
         assert not running.errors and not store.unknown
-
-
-def png() -> bytes:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
 
 
 def test_the_guard_ends_a_process_that_reaches_out(tmp_path):
@@ -41,7 +32,7 @@ def test_everything_a_run_logs_arrives_and_reads_back(tmp_path, loopback):
     running, store = loopback
     large = os.urandom(3 * 2**20 + 17)
     (tmp_path / "large.bin").write_bytes(large)
-    (tmp_path / "one.png").write_bytes(png())
+    (tmp_path / "one.png").write_bytes(contract.png())
     (tmp_path / "folder").mkdir()
     for name in "abc":
         (tmp_path / "folder" / f"{name}.txt").write_text(name * 3)
@@ -127,7 +118,7 @@ run.stop()
     run = store.run("first")
     assert run is store.run("RUN-1") is store.run("team/mnist/RUN-1") and len(store.runs) == 1
     assert run.value("train/loss")[3] == neptune_store.Point(3, 1.5, 3000)
-    assert run.value("images")[0].value == neptune_store.Image(png(), "name", "a digit")
+    assert run.value("images")[0].value == neptune_store.Image(contract.png(), "name", "a digit")
     assert run.fields["bounded"].settings == {"min": 0, "max": 1, "unit": "%"}
     assert [point.value for point in run.value("cleared")] == [5.0]
     assert run.value("content") == neptune_store.File(b"some text", "txt")

@@ -203,8 +203,7 @@ def ours(tmp_path_factory) -> tuple[Path, record.Recorded]:
     """A replica by our tracker, and the record that it is of."""
     run = odd_record.write(tmp_path_factory.mktemp("ours") / "run")
     delivery.deliver(run.directory, tracking.Destination("neptune", "offline"))
-    (folder,) = (run.directory / "deliveries" / "neptune-offline" / "offline").iterdir()
-    return folder, run
+    return importing.find(run.directory / "deliveries" / "neptune-offline"), run
 
 
 def said(event: events.Event) -> str:

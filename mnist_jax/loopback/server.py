@@ -56,6 +56,7 @@ class Faults:
     garbage: bool = False  # answer 200 and bytes that mean nothing, do nothing
     lose_answer: bool = False  # do what was asked, then close the connection without an answer
     die_after: int | None = None  # serve so many more requests, then refuse
+    lose_last: bool = False  # with die_after: carry out one request more, and die before its answer
     only: str = ""  # of all requests, only those whose path contains this (`refuse` concerns all)
 
 
@@ -109,10 +110,13 @@ class Server:
             if faults.refuse:
                 return None  # accepted just before the port was closed
             if faults.die_after is not None:
-                if faults.die_after <= 0:
+                if faults.die_after > 0:
+                    self._faults = dataclasses.replace(faults, die_after=faults.die_after - 1)
+                else:
                     self.stop()
-                    return None
-                self._faults = dataclasses.replace(faults, die_after=faults.die_after - 1)
+                    if not faults.lose_last:
+                        return None
+                    faults = Faults(lose_answer=True)
             if faults.stall:
                 changes = self._changes
                 self._changed.wait_for(lambda: self._changes != changes)

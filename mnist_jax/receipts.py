@@ -1,0 +1,140 @@
+"""What a tracker was sent, kept beside the record: a log of receipts for each replica, and its fold.
+
+A receipt is written only once the tracker has confirmed the event, so the log is also the cursor: what follows its
+last receipt may or may not have arrived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from mnist_jax import errors, tracking
+
+_STATES = ("sent", "translated", "thinned", "absent", "failed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Replica:
+    """What one replica holds, folded from its receipts."""
+
+    label: str
+    where: str = ""
+    state: str = "pending"  # complete | open | pending | failed
+    started: bool = False  # an attempt was made, so that the next one resumes
+    delivered: int = 0  # events with a receipt, in order from the first
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)  # receipts by state
+    kept: int = 0  # of `total` metric values in thinned events
+    total: int = 0
+    notes: tuple[str, ...] = ()
+    error: str = ""
+    failures: int = 0  # attempts in a row that ended without a receipt
+    waits: int = 0  # signs of life while the destination's pace is kept
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of import, open and close
+
+    def summary(self, recorded: int) -> dict[str, Any]:
+        """Return the JSON that `show` prints, given the number of events in the record."""
+        states = {name: self.counts.get(name, 0) for name in _STATES}
+        state = self.state if self.state != "complete" or self.delivered == recorded else "pending"
+        return {"state": state, "where": self.where, **states, "pending": max(0, recorded - self.delivered),
+                "values_kept": self.kept, "values_total": self.total, "notes": list(self.notes), "error": self.error,
+                "seconds": self.seconds}
+
+
+def log_of(directory: Path, label: str) -> Path:
+    """Return the path of a replica's log."""
+    return directory / "deliveries" / f"{label}.jsonl"
+
+
+def replica(directory: Path, label: str) -> Replica:
+    """Return what the receipts say of one replica."""
+    result = Replica(label)
+    counts: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    for line in lines(directory, label):
+        seconds = {**result.seconds, **line.get("seconds", {})}
+        if "opening" in line:
+            if line["opening"] == "anew":
+                counts.clear()
+                notes.clear()
+                result = Replica(label, failures=result.failures, error=result.error)
+            result = dataclasses.replace(result, started=True, state="open")
+        elif "opened" in line:
+            result = dataclasses.replace(result, where=line["opened"], state="open", seconds=seconds)
+        elif "closed" in line:
+            result = dataclasses.replace(result, state="complete", error="", seconds=seconds)
+        elif "error" in line:
+            result = dataclasses.replace(result, state="failed", error=line["error"], failures=result.failures + 1)
+        elif "waiting" in line:
+            result = dataclasses.replace(result, waits=result.waits + 1)
+        elif "sequence" in line:
+            counts[line["state"]] += 1
+            if line.get("note"):
+                notes[f"{line['kind']}: {line['note']}"] += 1
+            thinned = (line["count"], line["total"]) if line["state"] == "thinned" else (0, 0)
+            result = dataclasses.replace(result, delivered=line["sequence"] + 1, failures=0, kept=result.kept + thinned[0],
+                                         total=result.total + thinned[1])
+    said = tuple(note if times == 1 else f"{note} ({times} times)" for note, times in notes.items())
+    return dataclasses.replace(result, counts=dict(counts), notes=said)
+
+
+def replicas(directory: Path) -> list[Replica]:
+    """Return every replica that a run has, by name."""
+    return [replica(directory, path.stem) for path in sorted((directory / "deliveries").glob("*.jsonl"))]
+
+
+def command(directory: Path, label: str) -> str:
+    """Return the command line that sends what is left to a replica."""
+    tracker, _, place = label.partition("-")
+    mode = "offline" if place == "offline" else "online"
+    return f"python -m mnist_jax deliver {shlex.quote(str(directory))} --tracker={tracker} --tracker_mode={mode}"
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[TextIO]:
+    """Open a replica's log for the one process that delivers to it.
+
+    Raises:
+      UserError: another process does.
+    """
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.UserError(f"{path.stem}: another process delivers this run to it; wait for it to end") from None
+        if log.tell() and path.read_bytes()[-1:] != b"\n":
+            log.write("\n")  # the line before was torn by a crash
+        yield log
+
+
+def say(log: TextIO, **fields: Any) -> None:
+    """Append one line to a replica's log."""
+    log.write(json.dumps({"at": time.time(), **fields}) + "\n")
+    log.flush()
+
+
+def confirm(log: TextIO, receipts: list[tuple[int, str, tracking.Receipt]]) -> None:
+    """Append the receipts (sequence number, kind, receipt) of events that a tracker has confirmed."""
+    now = time.time()
+    log.write("".join(json.dumps({"at": now, "sequence": sequence, "kind": kind, **dataclasses.asdict(receipt)}) + "\n"
+                      for sequence, kind, receipt in receipts))
+    log.flush()
+
+
+def lines(directory: Path, label: str) -> Iterator[dict[str, Any]]:
+    """Yield what a replica's log says, line by line; each has "at", unix seconds."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in log_of(directory, label).read_text(errors="replace").split("\n"):
+            with contextlib.suppress(ValueError):  # a torn last line: the receipt was not given
+                fields = json.loads(line)
+                if isinstance(fields, dict):
+                    yield fields

@@ -1,0 +1,104 @@
+"""The two loopback servers behind one face: where a client finds each, and what it holds of a run, as plain data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import guarded
+from mnist_jax import delivery, receipts, tracking
+from mnist_jax.loopback import neptune, server
+
+TRACKERS = ["neptune"]
+# Read when a client is imported: a stalled call ends within a second, so that a test need not wait for it.
+QUICK = {"NEPTUNE_RETRIES_TIMEOUT": "1", "NEPTUNE_REQUEST_TIMEOUT": "1", "OAUTHLIB_INSECURE_TRANSPORT": "1"}
+
+
+@dataclasses.dataclass
+class Online:
+    """A tracker's server, and the environment that leads to it."""
+
+    tracker: str
+    server: server.Server
+    store: Any
+    environment: dict[str, str]
+    bad_key: dict[str, str]
+
+    @property
+    def secrets(self) -> list[str]:
+        """Return the credentials that led the client here."""
+        return [value for name, value in self.environment.items() if "TOKEN" in name or "KEY" in name]
+
+    def deliver(self, directory: Path, environment: dict[str, str] | None = None, **bounds: float) -> receipts.Replica:
+        """Make one attempt in a process of its own, which reaches nothing but this machine.
+
+        Args:
+          environment: what leads the client, by default to this server with a good key.
+          bounds: seconds of the calls of an attempt, such as OPEN_S, in place of those of delivery.py.
+        """
+        label = f"{self.tracker}-127.0.0.1-{self.server.port}"
+        process = _processes().Process(target=_attempt, args=(directory, self.tracker, environment or self.environment, bounds))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0, process.exitcode
+        return receipts.replica(directory, label)
+
+    def upload(self, offline: Path, home: Path) -> None:
+        """Send an offline replica with the vendor's own command."""
+        code = {"neptune": "from neptune.cli.__main__ import main\n"
+                           f"main(['sync', '--path', {str(offline)!r}, '-p', 'team/mnist', '--offline-only'])"}[self.tracker]
+        done = guarded.python(home, code, **self.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def contents(self, run: str) -> dict[str, Any]:
+        """Return what the server holds of a run; the same for the same deliveries."""
+        return {"neptune": _neptune}[self.tracker](self.store, run)
+
+
+def _processes() -> Any:
+    """Return a context whose processes start with the clients imported: each attempt saves the seconds of that."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["online", "neptune"])
+    return context
+
+
+def _attempt(directory: Path, tracker: str, environment: dict[str, str], bounds: dict[str, float]) -> None:
+    exec(guarded.GUARD)
+    os.environ.update(environment)
+    for name, seconds in bounds.items():
+        setattr(delivery, name, seconds)
+    (destination,) = tracking.destinations(tracker, "online")
+    delivery.deliver(directory, destination)
+    os._exit(0)  # past the hooks of the clients, as the real process does
+
+
+def _neptune(store: Any, run: str) -> dict[str, Any]:
+    found = store.run(run)
+    if found is None and store.runs and all(run.custom_run_id is None for run in store.runs.values()):
+        (found,) = store.runs.values()  # their offline mode drops the id
+    if found is None:
+        return {}
+    assert not found.rejected, found.rejected
+    own = ("sys/id", "sys/creation_time", "sys/custom_run_id")
+    return {path: _untimed(field) for path, field in found.fields.items() if path not in own}
+
+
+def _untimed(field: Any) -> Any:
+    if field.kind in ("stringSeries", "imageSeries"):  # their time is that of the sending
+        return [(point.step, point.value) for point in field.value]
+    return field.value
+
+
+@contextlib.contextmanager
+def serve(tracker: str) -> Iterator[Online]:
+    """Serve a tracker's loopback until the block ends."""
+    with neptune.serve() as (running, store):
+        environment = {"NEPTUNE_API_TOKEN": neptune.token(running.url), "NEPTUNE_PROJECT": "team/mnist"}
+        bad_key = {**environment, "NEPTUNE_API_TOKEN": neptune.token(running.url, key="of somebody else")}
+        yield Online(tracker, running, store, environment, bad_key)
+        assert not running.errors and not store.unknown

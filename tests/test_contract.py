@@ -1,0 +1,92 @@
+"""The contract is kept by both real clients offline and by a third party's tracker, and broken by trackers that cheat."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_jax import comet_tracker, contract, events, neptune_tracker, tracking
+
+
+class Kept:
+    """A third party's tracker: it keeps everything in a list that outlives it."""
+
+    name = "kept"
+    support = dict.fromkeys(events.KINDS.values(), tracking.Support("native", "in a list"))
+
+    def __init__(self):
+        self.events = []
+
+    def open(self, run, path_of, *, earlier):
+        return "a list"
+
+    def write(self, event):
+        self.events.append(event)
+        return tracking.Receipt("sent")
+
+    def flush(self, timeout_s):
+        return True
+
+    def close(self, outcome, timeout_s):
+        self.outcome = outcome
+
+
+def test_a_third_partys_tracker_keeps_the_contract(tmp_path):
+    contract.prove(Kept, tmp_path)
+
+
+@pytest.mark.parametrize("backend", [neptune_tracker, comet_tracker])
+def test_the_real_clients_keep_the_contract_offline(backend, tmp_path):
+    folders = (tmp_path / f"client-{number}" for number in range(100))
+
+    def create() -> tracking.Tracker:
+        folder: Path = next(folders)
+        folder.mkdir()
+        return backend.create(backend.destination("offline"), folder)
+
+    contract.prove(create, tmp_path)
+
+
+class SaysTooMuch(Kept):
+    support = dict.fromkeys(events.KINDS.values(), tracking.Support("absent", "no"))
+
+
+class SaysTooLittle(Kept):
+    support = dict.fromkeys([events.Metrics], tracking.Support("native", "in a list"))
+
+
+class SaysNothing(Kept):
+    support = dict.fromkeys(events.KINDS.values(), tracking.Support("native", ""))
+
+
+class GivesNoReceipt(Kept):
+    def write(self, event):
+        self.events.append(event)
+
+
+class RefusesOrdinaryThings(Kept):
+    def write(self, event):
+        if isinstance(event, events.Image):
+            raise ValueError("no images")
+        return super().write(event)
+
+
+class NeverConfirms(Kept):
+    def flush(self, timeout_s):
+        return False
+
+
+class ClosesOnce(Kept):
+    closed = False
+
+    def close(self, outcome, timeout_s):
+        if self.closed:
+            raise RuntimeError("closed already")
+        self.closed = True
+
+
+@pytest.mark.parametrize(("cheat", "error"), [
+    (SaysTooMuch, "absent"), (SaysTooLittle, "every kind"), (SaysNothing, "a note"), (GivesNoReceipt, "(?i)receipt"),
+    (RefusesOrdinaryThings, "Image"), (NeverConfirms, "did not confirm"), (ClosesOnce, "closed already")])
+def test_a_tracker_that_breaks_the_contract_is_told_what_it_broke(cheat, error, tmp_path):
+    with pytest.raises(contract.Broken, match=error):
+        contract.prove(cheat, tmp_path)

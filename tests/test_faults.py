@@ -1,0 +1,156 @@
+"""A tracker's server fails in every way, and heals: a later delivery leaves exactly what an undisturbed one leaves."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+import online
+from mnist_jax import background, events, experiment, record
+from mnist_jax.loopback.server import Faults
+
+FAULTS = {
+    "refuses": Faults(refuse=True), "stalls": Faults(stall=True), "answers 429": Faults(status=429),
+    "answers 500": Faults(status=500), "answers garbage": Faults(garbage=True), "loses answers": Faults(lose_answer=True),
+}
+
+
+@pytest.fixture(params=online.TRACKERS)
+def tracker(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def recorded(finished_run: Path, tmp_path: Path) -> Path:
+    """Copy the finished run, without its deliveries."""
+    shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("deliveries"))
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
+    """Return, for each tracker, what an undisturbed delivery leaves and how many requests it makes."""
+    found = {}
+    for tracker in online.TRACKERS:
+        directory = tmp_path_factory.mktemp("undisturbed") / "run"
+        shutil.copytree(finished_run, directory, ignore=shutil.ignore_patterns("deliveries"))
+        with online.serve(tracker) as served:
+            replica = served.deliver(directory)
+            assert replica.state == "complete" and not replica.counts.get("failed"), (replica.error, replica.notes)
+            found[tracker] = served.contents(record.read(directory).run.id), served.server.requests
+    return found
+
+
+def heal_and_compare(served: online.Online, directory: Path, expected: dict) -> None:
+    served.server.start()
+    replica = served.deliver(directory)
+    assert replica.state == "complete" and not replica.counts.get("failed"), "\n".join([replica.error, *replica.notes])
+    assert replica.delivered == len(record.read(directory).entries)
+    assert served.contents(record.read(directory).run.id) == expected
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_server_that_fails_from_the_start_is_made_up_for(tracker, fault, recorded, undisturbed):
+    with online.serve(tracker) as served:
+        served.server.faults = FAULTS[fault]
+        started = time.monotonic()
+        replica = served.deliver(recorded, OPEN_S=2.0)
+        assert replica.state == "failed" and replica.delivered == 0 and replica.error
+        assert time.monotonic() - started < 6
+        heal_and_compare(served, recorded, undisturbed[tracker][0])
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+@pytest.mark.parametrize("fault", ["dies", "loses answers"])
+def test_a_server_that_fails_in_the_middle_is_made_up_for(tracker, fault, tenth, recorded, undisturbed):
+    contents, requests = undisturbed[tracker]
+    with online.serve(tracker) as served:
+        served.server.faults = Faults(die_after=requests * tenth // 10, lose_last=fault == "loses answers")
+        replica = served.deliver(recorded)
+        assert replica.state == "failed" and 0 <= replica.delivered < len(record.read(recorded).entries)
+        heal_and_compare(served, recorded, contents)
+
+
+def test_a_bad_key_is_said_and_made_up_for(tracker, recorded, undisturbed):
+    with online.serve(tracker) as served:
+        replica = served.deliver(recorded, served.bad_key)
+        assert replica.state == "failed" and replica.delivered == 0
+        assert not served.contents(record.read(recorded).run.id)
+        heal_and_compare(served, recorded, undisturbed[tracker][0])
+
+
+def test_a_run_that_grew_is_continued_in_the_same_remote_run(tracker, tmp_path, recorded):
+    """Half of the record is delivered, then all of it: one remote run, nothing twice."""
+    whole = record.read(recorded)
+    half = tmp_path / "half"
+    with online.serve(tracker) as served, record.create(half, whole.run) as recorder:
+        shutil.copytree(recorded / "blobs", half / "blobs")
+        middle = len(whole.entries) // 2
+        recorder.append(*(entry.event for entry in whole.entries[:middle]))
+        assert served.deliver(half).delivered == middle
+        recorder.append(*(entry.event for entry in whole.entries[middle:]))
+        recorder.close("finished")
+        assert served.deliver(half).state == "complete"
+        at_once = served.contents(whole.run.id)
+    with online.serve(tracker) as served:
+        served.deliver(recorded)
+        assert served.contents(whole.run.id) == at_once
+
+
+@pytest.mark.parametrize("fault", ["stalls", "refuses", "dies"])
+def test_training_beside_a_failing_server_is_bit_identical_and_its_end_bounded(tracker, fault, tiny, finished_run, tmp_path,
+                                                                              monkeypatch):
+    monkeypatch.setattr(background, "NO_PROGRESS_S", 1.0)
+    waits, finish = [], background.finish
+
+    def timed(deliveries, *bounds):
+        started = time.monotonic()
+        result = finish(deliveries, *bounds)
+        waits.append(time.monotonic() - started)
+        return result
+
+    monkeypatch.setattr(background, "finish", timed)
+    with online.serve(tracker) as served:
+        for name, value in served.environment.items():
+            monkeypatch.setenv(name, value)
+        served.server.faults = FAULTS.get(fault, Faults(die_after=20))
+        result = experiment.run(tiny, tracker=tracker, tracker_mode="online", workdir=tmp_path / "run", watch=False)
+        (replica,) = result.deliveries
+        assert result.outcome == "finished" and replica.state != "complete"
+        assert waits[0] < 1.0 + 1.0
+        alone, beside = record.read(finished_run), record.read(result.directory)
+        assert _trained(alone) == _trained(beside)
+        served.server.start()
+        (replica,) = background.deliver(result.directory, tracker, "online")
+        assert replica.state == "complete" and not replica.counts.get("failed"), replica.error
+        healed = served.contents(beside.run.id)
+    shutil.rmtree(result.directory / "deliveries")
+    with online.serve(tracker) as served:
+        served.deliver(result.directory)
+        assert served.contents(beside.run.id) == healed
+
+
+def _trained(recorded: record.Recorded) -> tuple:
+    series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
+    return series, recorded.of(events.Model)[0].metadata["parameters_sha256"]
+
+
+def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, finished_run, undisturbed, tmp_path):
+    shutil.copytree(finished_run / "deliveries" / f"{tracker}-offline", tmp_path / "offline")
+    with online.serve(tracker) as served:
+        served.upload(tmp_path / "offline", tmp_path)
+        assert served.contents(record.read(finished_run).run.id) == undisturbed[tracker][0]
+
+
+def test_odd_values_arrive_or_are_said(tracker, tmp_path):
+    directory = tmp_path / "run"
+    identity = events.Run(record.new_id(), "odd", 0.0, {}, ())
+    with record.create(directory, identity) as recorder:
+        recorder.append(events.Status(0, "running"), events.Text("same", 1, "once"), events.Text("same", 1, "twice"),
+                        events.Text("empty", 1, ""), events.Text("long", 1, "é" * 10**6),
+                        events.Text("unicode", 1, "数 \u2028 é"))
+        recorder.close("failed")
+    with online.serve(tracker) as served:
+        replica = served.deliver(directory)
+    assert replica.state == "complete" and not replica.counts.get("failed"), replica.notes

@@ -1,0 +1,81 @@
+"""No credential reaches the record, a tracker's files or a server; what only looks like one is left alone."""
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import mnist_jax
+import online
+from mnist_jax import background, errors, provenance
+
+CANARY = "canary-0123456789abcdef"
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    """Make a repository whose remote has a password, whose script holds a credential, and which has changes."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "clean.py").write_text("num_memory_tokens = 16\n")
+    (folder / "changed.py").write_text("")
+    (folder / "leaky.py").write_text(f"key = '{CANARY}-environment'\n")
+    (folder / "literal.py").write_text("x = 1\nAPI_KEY = 'sk-0123456789abcdef0123'\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first"],
+                    ["remote", "add", "origin", f"https://me:{CANARY}-remote@host/repository.git"]):
+        subprocess.run(["git", "-C", str(folder), *command], check=True)
+    (folder / "changed.py").write_text(f"# {CANARY}-environment\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SOME_SERVICE_TOKEN", f"{CANARY}-environment")
+    return folder
+
+
+def everything(folder: Path) -> bytes:
+    """Return the bytes of every file, those inside archives among them."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            found.append(path.read_bytes())
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    found += [archive.read(name) for name in archive.namelist()]
+    return b"\n".join(found)
+
+
+@pytest.mark.parametrize("tracker", online.TRACKERS)
+def test_no_canary_reaches_the_record_a_trackers_files_or_a_server(repository, tmp_path, monkeypatch, capsys, tracker):
+    command = ["run.py", f"--api_key={CANARY}-argument", "--password", f"{CANARY}-argument", f"{CANARY}-environment",
+               f"--url=https://me:{CANARY}-argument@host/x", "--num_memory_tokens=12345678"]
+    with online.serve(tracker) as served:
+        for name, value in served.environment.items():
+            monkeypatch.setenv(name, value)
+        with mnist_jax.track("mine", {"num_memory_tokens": 12345678}, tracker="neptune,comet", tracker_mode="offline",
+                             workdir=tmp_path / "run", command=command, script=["clean.py", "leaky.py", "literal.py"]) as run:
+            run.metrics(1, {"x": 1.0})
+        (replica,) = background.deliver(run.directory, tracker, "online")
+        assert replica.state == "complete", replica.error
+        assert [replica.state for replica in run.deliveries] == ["complete", "complete"]
+        sent = repr(served.store).encode()
+    kept = everything(run.directory)
+    for secret in (CANARY, *served.secrets):
+        assert secret.encode() not in kept and secret.encode() not in sent
+    assert b"num_memory_tokens" in kept and b"12345678" in kept and b"num_memory_tokens" in sent
+    said = capsys.readouterr().err
+    assert "leaky.py holds the value of SOME_SERVICE_TOKEN and is not recorded" in said
+    assert "literal.py, line 2, looks as if it held a credential" in said and "clean.py" not in said
+
+
+@pytest.mark.parametrize("config", [{"a": {"b": f"x{CANARY}-environmenty"}}, {"url": "https://me:password@host/x"},
+                                    {"list": [f"{CANARY}-environment"]}])
+def test_a_config_that_holds_one_is_refused(repository, tmp_path, config):
+    with pytest.raises(errors.UserError, match="expected no credential") as refused:
+        mnist_jax.track("mine", config, workdir=tmp_path / "run")
+    assert CANARY not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("line", "found"), [
+    ("num_memory_tokens = 16", []), ("tokens = 'abcdefghijklmnopqrstuvwxyz'", []), ("token = os.environ['TOKEN']", []),
+    ("api_key='0123456789abcdef'", [1]), ('{"password": "0123456789abcdef"}', [1]), ("COMET_API_KEY: '0123456789abcdef'", [1])])
+def test_what_looks_like_a_credential_in_source(line, found):
+    assert provenance.literal_secrets(line) == found
