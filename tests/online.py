@@ -12,11 +12,12 @@ from typing import Any
 
 import guarded
 from mnist_jax import delivery, receipts, tracking
-from mnist_jax.loopback import neptune, server
+from mnist_jax.loopback import comet, neptune, server
 
-TRACKERS = ["neptune"]
+TRACKERS = ["neptune", "comet"]
 # Read when a client is imported: a stalled call ends within a second, so that a test need not wait for it.
-QUICK = {"NEPTUNE_RETRIES_TIMEOUT": "1", "NEPTUNE_REQUEST_TIMEOUT": "1", "OAUTHLIB_INSECURE_TRANSPORT": "1"}
+QUICK = {"NEPTUNE_RETRIES_TIMEOUT": "1", "NEPTUNE_REQUEST_TIMEOUT": "1", "OAUTHLIB_INSECURE_TRANSPORT": "1",
+         "COMET_TIMEOUT_HTTP": "1", "COMET_TIMEOUT_API": "1", "COMET_TIMEOUT_FILE_UPLOAD": "1"}
 
 
 @dataclasses.dataclass
@@ -51,19 +52,21 @@ class Online:
     def upload(self, offline: Path, home: Path) -> None:
         """Send an offline replica with the vendor's own command."""
         code = {"neptune": "from neptune.cli.__main__ import main\n"
-                           f"main(['sync', '--path', {str(offline)!r}, '-p', 'team/mnist', '--offline-only'])"}[self.tracker]
-        done = guarded.python(home, code, **self.environment)
+                           f"main(['sync', '--path', {str(offline)!r}, '-p', 'team/mnist', '--offline-only'])",
+                "comet": "import pathlib; from comet_ml.scripts import comet\n"
+                         f"comet.main(['upload', *map(str, pathlib.Path({str(offline)!r}).glob('*.zip'))])"}[self.tracker]
+        done = guarded.python(home, code, **self.environment, COMET_OFFLINE_SAMPLING_SIZE="1000000")
         assert done.returncode == 0, done.stdout + done.stderr
 
     def contents(self, run: str) -> dict[str, Any]:
         """Return what the server holds of a run; the same for the same deliveries."""
-        return {"neptune": _neptune}[self.tracker](self.store, run)
+        return {"neptune": _neptune, "comet": _comet}[self.tracker](self.store, run)
 
 
 def _processes() -> Any:
     """Return a context whose processes start with the clients imported: each attempt saves the seconds of that."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["online", "neptune"])
+    context.set_forkserver_preload(["online", "neptune", "comet_ml"])
     return context
 
 
@@ -94,11 +97,38 @@ def _untimed(field: Any) -> Any:
     return field.value
 
 
+def _comet(store: Any, run: str) -> dict[str, Any]:
+    found = store.experiments.get(run)
+    if found is None:
+        return {}
+    assert len(store.experiments) == 1 and not found.errors
+    own = ("curr_step", "curr_epoch", "offline_experiment", "process duration")  # the client's own words
+    return {
+        "metrics": sorted((point.name, point.step, str(point.value), point.epoch) for point in found.metrics
+                          if point.name not in own),
+        "parameters": {entry.name: entry.value for entry in found.parameters if entry.name not in own},
+        "others": {entry.name: str(entry.value) for entry in found.others if entry.name not in own},
+        "tags": set(found.tags), "system": dict(found.system_info), "packages": dict(found.dependencies),
+        "assets": sorted((asset.type, asset.name, str(asset.step), asset.content, str(asset.metadata))
+                         for asset in found.assets),
+        "artifacts": {artifact.name: [[(asset.name, asset.content) for asset in version.assets]
+                                      for version in artifact.versions if version.state == "CLOSED"]
+                      for artifact in store.artifacts},
+        "registered": {model.name: [version.experiment_key for version in model.versions] for model in store.models},
+    }
+
+
 @contextlib.contextmanager
 def serve(tracker: str) -> Iterator[Online]:
     """Serve a tracker's loopback until the block ends."""
-    with neptune.serve() as (running, store):
-        environment = {"NEPTUNE_API_TOKEN": neptune.token(running.url), "NEPTUNE_PROJECT": "team/mnist"}
-        bad_key = {**environment, "NEPTUNE_API_TOKEN": neptune.token(running.url, key="of somebody else")}
-        yield Online(tracker, running, store, environment, bad_key)
-        assert not running.errors and not store.unknown
+    if tracker == "neptune":
+        with neptune.serve() as (running, store):
+            environment = {"NEPTUNE_API_TOKEN": neptune.token(running.url), "NEPTUNE_PROJECT": "team/mnist"}
+            bad_key = {**environment, "NEPTUNE_API_TOKEN": neptune.token(running.url, key="of somebody else")}
+            yield Online(tracker, running, store, environment, bad_key)
+            assert not running.errors and not store.unknown
+    else:
+        with comet.serve() as (running, kept):
+            environment = comet.environment(running.url)
+            yield Online(tracker, running, kept, environment, comet.environment(running.url, key="of somebody else"))
+            assert not running.errors and not kept.unknown

@@ -91,7 +91,8 @@ def test_a_run_that_grew_is_continued_in_the_same_remote_run(tracker, tmp_path, 
         assert served.deliver(half).delivered == middle
         recorder.append(*(entry.event for entry in whole.entries[middle:]))
         recorder.close("finished")
-        assert served.deliver(half).state == "complete"
+        replica = served.deliver(half)
+        assert replica.state == "complete", replica.error
         at_once = served.contents(whole.run.id)
     with online.serve(tracker) as served:
         served.deliver(recorded)

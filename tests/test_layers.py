@@ -11,7 +11,7 @@ PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors"]
 RECORD_WING = ["events", "field", "record", "limits", "tracking", "receipts", "neptune_client", "neptune_tracker",
-               "comet_tracker", "delivery", "foreign", "neptune_log", "neptune_attributes", "neptune_replica",
+               "comet_client", "comet_tracker", "delivery", "foreign", "neptune_log", "neptune_attributes", "neptune_replica",
                "neptune_other", "neptune_files", "comet_archive", "comet_messages", "comet_replica", "comet_other",
                "comet_files", "importing", "parquet", "contract", "background", "images", "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
