@@ -152,6 +152,8 @@ class CometTracker:
 
     def close(self, outcome: str, timeout_s: float) -> None:
         if self._experiment is not None:
+            if self._where.mode == "online":  # one message, where the offline archive has a mark an event
+                self._others("run", {"events": self._written})
             self._others("run", {"outcome": outcome})
             self._experiment.end()
             self._experiment = None
