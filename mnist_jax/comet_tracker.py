@@ -91,6 +91,7 @@ class CometTracker:
             self._others("run", {"events": 0})
         for event in earlier or ():
             self._write(event)  # sends only what a server lost although its client believed it delivered
+            self._written += 1
         self._open = True
         return where
 
@@ -109,6 +110,8 @@ class CometTracker:
     def close(self, outcome: str, timeout_s: float) -> None:
         if self._open:
             self._open = False
+            if not self._offline:  # one message, where the offline archive has a mark an event
+                self._others("run", {"events": self._written})
             self._others("run", {"outcome": outcome})
             self._client.stop(timeout_s)
             with contextlib.suppress(OSError):

@@ -157,6 +157,8 @@ class NeptuneTracker:
     def close(self, outcome: str, timeout_s: float) -> None:
         if self._open:
             self._open = False
+            if not self._offline:  # one call, where the offline log has a mark an event
+                self._client.assign("run/events", self._written)
             self._client.assign("run/outcome", outcome)
             self._client.assign("sys/failed", outcome != "finished")
             self._client.stop(timeout_s)

@@ -106,7 +106,7 @@ def test_what_a_format_cannot_carry_is_named(tmp_path):
 
 def test_large_files_lie_outside_a_neptune_folder_and_come_along_when_allowed(tmp_path, monkeypatch):
     """The client takes large contents by their path only."""
-    monkeypatch.setattr(neptune_client, "CONTENT_BYTES", 10)
+    monkeypatch.setattr(neptune_client, "CONTENT_BYTES", 5)
     before = odd_record.write(tmp_path / "run")
     assert "failed" not in delivery.deliver(before.directory, tracking.Destination("neptune", "offline")).counts
     source = replica(before.directory, "neptune")
