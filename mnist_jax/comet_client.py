@@ -128,15 +128,13 @@ class Client:
 
     def register(self, name: str, comment: str) -> Receipt:
         """Register the logged model of this name as a new version, unless this experiment has one."""
-        self._flush_now()  # a version is made of the files that the server has
-        if not self._is_registered(name):
-            self.call("register_model", name, comment=comment, tags=[], public=False)
-            self._flush_now()
-        return Receipt("sent")
-
-    def _flush_now(self) -> None:
-        if not self.flush(_UPLOAD_S):
+        if not self.flush(_UPLOAD_S):  # a version is made of the files that the server has
             raise ConnectionError("Comet did not confirm the files of a model")
+        if not self._is_registered(name):
+            with _lost():  # by the interface that answers: the experiment's own only queues it, and not when resumed
+                found = self._api.get_experiment_by_key(self._experiment.id)
+                found.register_model(name, comment=comment, tags=[], public=False)
+        return Receipt("sent")
 
     def _workspace(self) -> str:
         # Where nobody named one, only the server knows which is the account's.

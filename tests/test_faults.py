@@ -10,6 +10,7 @@ import online
 from mnist_jax import background, events, experiment, record
 from mnist_jax.loopback.server import Faults
 
+BOUNDS = {"OPEN_S": 2.0, "WRITE_S": 3.0, "FLUSH_S": 1.0, "CLOSE_S": 5.0}  # seconds, so that a test need not wait for long
 FAULTS = {
     "refuses": Faults(refuse=True), "stalls": Faults(stall=True), "answers 429": Faults(status=429),
     "answers 500": Faults(status=500), "answers garbage": Faults(garbage=True), "loses answers": Faults(lose_answer=True),
@@ -55,7 +56,7 @@ def test_a_server_that_fails_from_the_start_is_made_up_for(tracker, fault, recor
     with online.serve(tracker) as served:
         served.server.faults = FAULTS[fault]
         started = time.monotonic()
-        replica = served.deliver(recorded, OPEN_S=2.0)
+        replica = served.deliver(recorded, **BOUNDS)
         assert replica.state == "failed" and replica.delivered == 0 and replica.error
         assert time.monotonic() - started < 6
         heal_and_compare(served, recorded, undisturbed[tracker][0])
@@ -67,14 +68,14 @@ def test_a_server_that_fails_in_the_middle_is_made_up_for(tracker, fault, tenth,
     contents, requests = undisturbed[tracker]
     with online.serve(tracker) as served:
         served.server.faults = Faults(die_after=requests * tenth // 10, lose_last=fault == "loses answers")
-        replica = served.deliver(recorded)
+        replica = served.deliver(recorded, **BOUNDS)
         assert replica.state == "failed" and 0 <= replica.delivered < len(record.read(recorded).entries)
         heal_and_compare(served, recorded, contents)
 
 
 def test_a_bad_key_is_said_and_made_up_for(tracker, recorded, undisturbed):
     with online.serve(tracker) as served:
-        replica = served.deliver(recorded, served.bad_key)
+        replica = served.deliver(recorded, served.bad_key, **BOUNDS)
         assert replica.state == "failed" and replica.delivered == 0
         assert not served.contents(record.read(recorded).run.id)
         heal_and_compare(served, recorded, undisturbed[tracker][0])
