@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,9 +91,11 @@ class Client:
         return True
 
     def call(self, method: str, *arguments: Any, **named: Any) -> None:
-        """Call a method of the experiment."""
+        """Call a method of the experiment. An argument that it does not like is logged by it, not raised: raised here."""
         with _lost():
             getattr(self._experiment, method)(*arguments, **named)
+        if refusal := self._problems.of_this_thread():
+            raise ValueError(refusal)
 
     def flush(self, timeout_s: float) -> bool:
         """Return whether the client believes that everything arrived. Raises ConnectionError if it knows better."""
@@ -105,7 +108,6 @@ class Client:
     def stop(self, timeout_s: float) -> None:
         """Read back what the server holds; end the experiment if that is everything."""
         if not self._offline:
-            self.call("log_other", "run/complete", True)
             if not self.flush(timeout_s):
                 raise ConnectionError("Comet did not confirm the last of the data")
             with _lost():
@@ -162,8 +164,8 @@ class Client:
         return any((facts.get("run"), facts.get("sha256")) == (self._experiment.id, sha256) for facts in finished)
 
     def _raise_problems(self) -> None:
-        if self._problems.seen:
-            raise ConnectionError(f"Comet's client reports: {self._problems.first()}")
+        if problem := self._problems.of_this_thread() or self._problems.first():
+            raise ConnectionError(f"Comet's client reports: {problem}")
         if not self._experiment.streamer.has_connection_to_server():
             raise ConnectionError("Comet's client lost its server")
         if self._experiment.streamer.has_upload_failed():
@@ -195,17 +197,25 @@ class Client:
 
 
 class _Problems(logging.Handler):
-    """Collects the errors that the client logs and does not raise."""
+    """Collects the errors that the client logs and does not raise: of this thread a refusal, of its own threads a loss."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.seen: list[str] = []
+        self._refused: list[str] = []
+        self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.seen.append(record.getMessage())
+        (self._refused if record.thread == self._thread else self.seen).append(record.getMessage())
+
+    def of_this_thread(self) -> str:
+        """Return what was refused since the last question."""
+        words = "; ".join(self._refused)
+        self._refused.clear()
+        return words
 
     def first(self) -> str:
-        return next(iter(self.seen), "no reason given")
+        return next(iter(self.seen), "")
 
 
 @contextlib.contextmanager

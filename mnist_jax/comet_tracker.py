@@ -83,7 +83,8 @@ class CometTracker:
         self._run, self._path_of = run, path_of
         where = self._client.start(run.id, self._folder, resumed=earlier is not None)
         self._client.call("set_name", run.name)
-        self._client.call("add_tags", list(run.tags))
+        if run.tags:
+            self._client.call("add_tags", list(run.tags))
         self._others("run", {"id": run.id, "created": run.created, "command": shlex.join(run.command), "parent": run.parent,
                              "steps_per_epoch": run.steps_per_epoch, "description": run.description, "name": run.name,
                              "tags": list(run.tags), "config": dict(run.config)})

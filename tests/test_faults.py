@@ -142,7 +142,13 @@ def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, fi
     shutil.copytree(finished_run / "deliveries" / f"{tracker}-offline", tmp_path / "offline")
     with online.serve(tracker) as served:
         served.upload(tmp_path / "offline", tmp_path)
-        assert served.contents(record.read(finished_run).run.id) == undisturbed[tracker][0]
+        arrived, online_ones = served.contents(record.read(finished_run).run.id), dict(undisturbed[tracker][0])
+        if tracker == "comet":  # what it refuses offline: an artifact is an asset, and no version is registered
+            assert [name for _, name, *_ in arrived["assets"] if name == "artifacts/test_predictions"]
+            for found in (arrived, online_ones):
+                found["artifacts"] = found["registered"] = None
+                found["assets"] = [asset for asset in found["assets"] if not asset[1].startswith("artifacts/")]
+        assert arrived == online_ones
 
 
 def test_odd_values_arrive_or_are_said(tracker, tmp_path):
@@ -155,4 +161,4 @@ def test_odd_values_arrive_or_are_said(tracker, tmp_path):
         recorder.close("failed")
     with online.serve(tracker) as served:
         replica = served.deliver(directory)
-    assert replica.state == "complete" and not replica.counts.get("failed"), replica.notes
+    assert replica.state == "complete" and not replica.counts.get("failed"), (replica.error, replica.notes)
