@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mnist_jax.errors import UserError as UserError
     from mnist_jax.experiment import Result as Result
     from mnist_jax.experiment import run as run
+    from mnist_jax.importing.run import import_run as import_run
+    from mnist_jax.parquet import export as export_parquet  # noqa: F401
     from mnist_jax.predict import load_model as load_model
     from mnist_jax.record import read as read
     from mnist_jax.settings import load_config as load_config
@@ -29,13 +31,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"UserError": "errors", "Result": "experiment", "run": "experiment", "load_model": "predict", "read": "record",
-           "load_config": "settings", "load_data": "data", "deliver": "background", "track": "tracked", "Tracked": "tracked"}
+_PUBLIC = {"UserError": "errors.UserError", "Result": "experiment.Result", "run": "experiment.run", "track": "tracked.track",
+           "Tracked": "tracked.Tracked", "read": "record.read", "deliver": "background.deliver",
+           "import_run": "importing.run.import_run", "export_parquet": "parquet.export", "load_config": "settings.load_config",
+           "load_data": "data.load", "load_model": "predict.load_model"}
 __all__ = [*_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        module = importlib.import_module(f"mnist_jax.{_PUBLIC[name]}")
-        return getattr(module, "load" if name == "load_data" else name)
+        module, _, member = _PUBLIC[name].rpartition(".")
+        return getattr(importlib.import_module(f"mnist_jax.{module}"), member)
     raise AttributeError(f"module 'mnist_jax' has no attribute {name!r}")

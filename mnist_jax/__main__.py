@@ -1,4 +1,4 @@
-"""The command line of a run that exists: show, deliver. Training is `run.py`, which takes the config flags."""
+"""The command line of recorded runs: show, deliver, import, export. Training is `run.py`, which takes the config flags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnist_jax import __version__, background, errors, record, show, tracking
+from mnist_jax import __version__, background, errors, parquet, record, show, tracking
+from mnist_jax.importing import run as importing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     delivered.add_argument("--tracker_mode", default="auto", help=f"one of {', '.join(tracking.MODES)}")
     delivered.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # as a run's child process
     delivered.set_defaults(call=_deliver)
+
+    imported = commands.add_parser("import", help="make a record of a Neptune 1.x offline folder or a Comet 3.x archive",
+                                   epilog="example: mnist-jax import .neptune/offline/run__1234 --workdir=runs/old")
+    imported.add_argument("path", type=Path, help="the folder or archive, whoever wrote it, or a folder that holds one")
+    imported.add_argument("--workdir", type=Path, required=True, help="the new run's directory")
+    imported.add_argument("--allow_outside", action="store_true",
+                          help="read files that the source names by an absolute path, where they still are")
+    imported.set_defaults(call=_import)
+
+    exported = commands.add_parser("export", help="write a run for other trackers' loaders",
+                                   epilog="example: mnist-jax export runs/20260101-120000-cnn-digits --parquet=exported")
+    exported.add_argument("run", type=Path, help="a run's directory")
+    exported.add_argument("--parquet", type=Path, required=True, metavar="DIR",
+                          help="the folder for parquet in neptune-exporter's schema, and the files beside it")
+    exported.set_defaults(call=_export)
 
     parsed = parser.parse_args(arguments)
     try:
@@ -60,6 +76,22 @@ def _deliver(parsed: argparse.Namespace) -> int:
         print(f"{replica.label}: {show.delivered(state)}")
         complete &= state["state"] == "complete" and not state["failed"]
     return 0 if complete else 1
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    imported = importing.import_run(parsed.path, parsed.workdir, allow_outside=parsed.allow_outside)
+    print(f"{imported.run.name or imported.run.id}: {imported.outcome}, {imported.events} events")
+    for word, lines in (("skipped", imported.skipped), ("changed", imported.lost)):
+        for line in lines:
+            print(show.printable(f"{word}: {line}"))
+    print(imported.directory)
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    for path in parquet.export(parsed.run, parsed.parquet):
+        print(path)
+    return 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 import odd_record
-from mnist_jax import delivery, errors, events, foreign, importing, record, tracking
+from mnist_jax import delivery, errors, events, record, tracking
+from mnist_jax.importing import foreign
+from mnist_jax.importing import run as importing
 
 SCRIPT = """
 import os, signal, sys, time

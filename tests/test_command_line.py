@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import online
 from conftest import write_idx
+from mnist_jax import events, record
 
 ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/cnn.py:digits"
@@ -101,7 +103,9 @@ def test_a_config_with_a_credential_is_refused():
 
 
 @pytest.mark.parametrize("arguments", [["show", "nowhere"], ["deliver", "nowhere", "--tracker=neptune"],
-                                       ["deliver", "nowhere", "--tracker=neptun"]])
+                                       ["deliver", "nowhere", "--tracker=neptun"],
+                                       ["import", "nowhere", "--workdir=runs/never"],
+                                       ["export", "nowhere", "--parquet=runs/never"]])
 def test_a_run_that_is_not_there(arguments):
     assert "nowhere" in mistake("-m", "mnist_jax", *arguments)
 
@@ -114,6 +118,29 @@ def test_show_prints_one_object_and_a_page(finished_run):
         facts["deliveries"]["neptune-offline"])
     page = call("-m", "mnist_jax", "show", str(finished_run)).stdout
     assert facts["id"] in page and "test/accuracy" in page
+
+
+def test_a_neptune_folder_moves_to_a_comet_server(finished_run, tmp_path):
+    """The way off Neptune: import, then deliver to another tracker, by two commands."""
+    moved = tmp_path / "moved"
+    done = call("-m", "mnist_jax", "import", str(finished_run / "deliveries" / "neptune-offline"), f"--workdir={moved}")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(moved), done.stderr
+    with online.serve("comet") as served:
+        done = call("-m", "mnist_jax", "deliver", str(moved), "--tracker=comet", **served.environment)
+        assert done.returncode == 0 and "complete" in done.stdout, done.stdout + done.stderr
+        arrived = served.contents(record.read(moved).run.id)
+    recorded = record.read(finished_run)
+    points = {(name, step): value for name, (steps, values) in recorded.series().items()
+              for step, value in zip(steps, values, strict=True)}
+    assert {(name, step): float(value) for name, step, value, _ in arrived["metrics"]} == points
+    assert len(arrived["metrics"]) == len(points) and list(arrived["registered"]) == ["tiny"]
+    pictures = {image.name: recorded.bytes_of(image.blob) for image in recorded.of(events.Image)}
+    assert {name: content for kind, name, _, content, _ in arrived["assets"] if kind == "image"} == pictures
+
+
+def test_a_run_is_exported_as_parquet(finished_run, tmp_path):
+    done = call("-m", "mnist_jax", "export", str(finished_run), f"--parquet={tmp_path}/out")
+    assert done.returncode == 0 and Path(done.stdout.strip()).is_file()
 
 
 @pytest.mark.parametrize("arguments", [["run.py", "--help"], ["-m", "mnist_jax", "--help"], ["-m", "mnist_jax", "show", "-h"]])

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import odd_record
-from mnist_jax import delivery, errors, events, importing, neptune_client, record, tracking
+from mnist_jax import delivery, errors, events, neptune_client, record, tracking
+from mnist_jax.importing import run as importing
 
 BACKENDS = ["neptune", "comet"]
 BODY = """

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 import odd_record
-from mnist_jax import delivery, errors, events, importing, record, tracking
+from mnist_jax import delivery, errors, events, record, tracking
+from mnist_jax.importing import run as importing
 
 SCRIPT = """
 import datetime, os, signal, sys

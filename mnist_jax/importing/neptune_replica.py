@@ -8,7 +8,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mnist_jax import events, foreign, neptune_attributes, neptune_log
+from mnist_jax import events
+from mnist_jax.importing import foreign, neptune_attributes, neptune_log
 
 NOT_READ = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError)  # of fields that are not ours
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import comet_archive, comet_messages, comet_other, comet_replica, events, field, foreign, record
+from mnist_jax import events, field, record
+from mnist_jax.importing import comet_archive, comet_messages, comet_other, comet_replica, foreign
 
 _MARK = "run/events"
 _Message = tuple[str, dict[str, Any]]

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from mnist_jax import errors, foreign
+from mnist_jax import errors
+from mnist_jax.importing import foreign
 
 MESSAGES, EXPERIMENT = "messages.json", "experiment.json"
 _MEMBERS = 200_000

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, field, foreign, neptune_log
+from mnist_jax import errors, field
+from mnist_jax.importing import foreign, neptune_log
 
 SCALARS = ("float", "int", "bool", "string", "datetime", "artifact", "string_set")
 _GLOB_FILES = 10_000  # of one file set

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import comet_archive, comet_files, errors, events, foreign, neptune_files, neptune_log, record
+from mnist_jax import errors, events, record
+from mnist_jax.importing import comet_archive, comet_files, foreign, neptune_files, neptune_log
 
 _DEPTH = 6  # folders below the given one in which a run is looked for
 _ENTRIES = 100_000

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from mnist_jax import foreign
+from mnist_jax.importing import foreign
 
 _AUTOMATIC = ("curr_step", "curr_epoch")  # parameters that the client keeps for itself
 AUTOMATIC_OTHERS = ("Name", "offline_experiment", "hasNestedParams")

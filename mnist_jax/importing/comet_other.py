@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from mnist_jax import comet_archive, comet_messages, events, foreign
+from mnist_jax import events
+from mnist_jax.importing import comet_archive, comet_messages, foreign
 
 _PATCHES = ("git-patch", "git_patch", "patch")
 

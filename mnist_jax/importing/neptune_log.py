@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnist_jax import errors, foreign
+from mnist_jax import errors
+from mnist_jax.importing import foreign
 
 _SCALARS = {"AssignFloat": float, "AssignInt": int, "AssignBool": bool, "AssignString": str, "AssignDatetime": int,
             "AssignArtifact": str}

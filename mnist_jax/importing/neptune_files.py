@@ -9,7 +9,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnist_jax import events, foreign, neptune_attributes, neptune_log, neptune_other, neptune_replica, record
+from mnist_jax import events, record
+from mnist_jax.importing import foreign, neptune_attributes, neptune_log, neptune_other, neptune_replica
 
 
 def read(folder: Path, keep: foreign.Keep, allow_outside: bool = False) -> foreign.Found:

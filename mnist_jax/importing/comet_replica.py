@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax import comet_archive, comet_messages, events, field, foreign
+from mnist_jax import events, field
+from mnist_jax.importing import comet_archive, comet_messages, foreign
 
 NOT_READ = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError)  # of messages that are not ours
 

@@ -6,7 +6,8 @@ import datetime
 from collections.abc import Iterator
 from typing import Any
 
-from mnist_jax import events, foreign, neptune_attributes, neptune_log
+from mnist_jax import events
+from mnist_jax.importing import foreign, neptune_attributes, neptune_log
 
 _ABOUT_THE_RUN = ("sys/", "monitoring/", "source_code/")
 
