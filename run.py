@@ -49,7 +49,7 @@ def _plain(error: Exception) -> str:
 def main(_: list[str]) -> int:
     from mnist_jax import experiment  # after the flags: a mistake in them should not wait for jax
 
-    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
+    logging.set_verbosity(logging.ERROR)  # jax tells of every backend that is not there, TFDS of decoders it does without
 
     experiment.keep_compiled(sources.cache_folder() / "compiled")
     config_path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]

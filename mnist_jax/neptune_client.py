@@ -44,6 +44,7 @@ class Client:
         self._offline = offline
         self._run: Any = None
         self._resumed = False
+        self._folder: Path
         self._last: dict[str, float] = {}  # the last step of each series: a step must be greater than the one before
         self._given: collections.Counter[str] = collections.Counter()  # entries of each series
 
@@ -51,8 +52,10 @@ class Client:
         """Start, or continue, the run of this id; return where a person looks."""
         import neptune
 
-        self._resumed = resumed
-        with _environment(NEPTUNE_DATA_DIRECTORY=str(folder / ".neptune")), _lost():
+        self._resumed, self._folder = resumed, folder / ".neptune"
+        if self._offline:
+            self._given.clear()  # an offline run begins anew
+        with _environment(NEPTUNE_DATA_DIRECTORY=str(self._folder)), _lost():
             self._run = neptune.init_run(
                 mode="offline" if self._offline else "sync", custom_run_id=run.id, name=run.name, tags=list(run.tags),
                 description=run.description, capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False,
@@ -100,6 +103,9 @@ class Client:
     def stop(self, timeout_s: float) -> None:
         with _lost():
             self._run.stop(seconds=timeout_s)
+        if self._offline and (lost := self._given - _logged(self._folder)):  # a full disk is only logged by its threads
+            raise OSError(f"{self._folder}: expected {self._given.total()} points and texts that were given, found "
+                          f"{lost.total()} of them missing, the first in {next(iter(lost))}; is the disk full?")
 
     def _send(self, path: str, values: Sequence[Any], steps: Sequence[int], times: Sequence[float] | None,
               image: tuple[str, str] | None, places: list[int], expected: int) -> None:
@@ -132,6 +138,19 @@ class Client:
         with tempfile.TemporaryDirectory() as folder:  # an image series tells its length only by a download
             series.download(folder, progress_bar=False)
             return sum(1 for _ in Path(folder).iterdir())
+
+
+def _logged(folder: Path) -> collections.Counter[str]:
+    """Return the entries of each series in the offline logs below a folder."""
+    held: collections.Counter[str] = collections.Counter()
+    decoder = json.JSONDecoder()
+    for log in folder.rglob("data-*.log"):
+        text, place = log.read_text(), 0
+        while (place := text.find("{", place)) >= 0:
+            line, place = decoder.raw_decode(text, place)
+            if line["obj"]["type"].startswith("Log"):
+                held["/".join(line["obj"]["path"])] += len(line["obj"]["values"])
+    return held
 
 
 def _file(content: bytes | Path, extension: str) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ TRACKERS = ["neptune", "comet"]
 # Read when a client is imported: a stalled call ends within a second, so that a test need not wait for it.
 QUICK = {"NEPTUNE_RETRIES_TIMEOUT": "1", "NEPTUNE_REQUEST_TIMEOUT": "1", "OAUTHLIB_INSECURE_TRANSPORT": "1",
          "COMET_TIMEOUT_HTTP": "1", "COMET_TIMEOUT_API": "1", "COMET_TIMEOUT_FILE_UPLOAD": "1"}
+PATIENT = {"OAUTHLIB_INSECURE_TRANSPORT": "1", "COMET_ERROR_TRACKING_ENABLE": "false"}  # as a user's client is
 
 
 @dataclasses.dataclass
@@ -68,6 +70,22 @@ def _processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["online", "neptune", "comet_ml"])
     return context
+
+
+def deliver_offline_with_a_full_disk(directory: Path, tracker: str, file_bytes: int) -> receipts.Replica:
+    """Make an offline attempt in a process of its own whose files cannot grow beyond some bytes."""
+    process = _processes().Process(target=_attempt_on_a_full_disk, args=(directory, tracker, file_bytes))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0, process.exitcode
+    return receipts.replica(directory, f"{tracker}-offline")
+
+
+def _attempt_on_a_full_disk(directory: Path, tracker: str, file_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
+    (destination,) = tracking.destinations(tracker, "offline")
+    delivery.deliver(directory, destination)
+    os._exit(0)
 
 
 def _attempt(directory: Path, tracker: str, environment: dict[str, str], bounds: dict[str, float]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import online
+import read_back
 from mnist_jax import background, events, experiment, record
 from mnist_jax.loopback.server import Faults
 
@@ -136,6 +137,23 @@ def test_training_beside_a_failing_server_is_bit_identical_and_its_end_bounded(t
 def _trained(recorded: record.Recorded) -> tuple:
     series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
     return series, recorded.of(events.Model)[0].metadata["parameters_sha256"]
+
+
+@pytest.mark.parametrize("file_bytes", [3_000, 12_000, 50_000])
+def test_a_full_disk_is_said_and_made_up_for(tracker, file_bytes, recorded, finished_run):
+    """Both clients write in threads of their own, which only log that there is no room."""
+    replica = online.deliver_offline_with_a_full_disk(recorded, tracker, file_bytes)
+    assert replica.state != "complete"
+    (replica,) = background.deliver(recorded, tracker, "offline")
+    assert replica.state == "complete" and not replica.counts.get("failed")
+    if tracker == "neptune":
+        fields, series = read_back.neptune(recorded / "deliveries" / "neptune-offline")
+        usual = read_back.neptune(finished_run / "deliveries" / "neptune-offline")
+        assert series == usual[1] and fields.keys() == usual[0].keys()
+    else:
+        name = Path("deliveries") / "comet-offline" / f"{record.read(recorded).run.id}.zip"
+        metrics, usual = (read_back.Comet(folder / name).metrics for folder in (recorded, finished_run))
+        assert {**metrics, "process duration": 0} == {**usual, "process duration": 0}  # that one is the client's own
 
 
 def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, finished_run, undisturbed, tmp_path):

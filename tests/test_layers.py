@@ -11,8 +11,8 @@ PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors"]
 RECORD_WING = ["events", "field", "record", "limits", "tracking", "receipts", "neptune_client", "neptune_tracker",
-               "comet_client", "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_file",
-               "show"]
+               "comet_contents", "comet_client", "comet_tracker", "delivery", "contract", "background", "parquet", "images",
+               "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
 BRIDGE = ["provenance", "progress", "tracked", "export_model", "predict", "experiment"]
 DOOR = ["__init__", "__main__"]

@@ -1,0 +1,133 @@
+"""Training beside trackers whose servers fail: what it costs, and that nothing is lost or doubled once they heal.
+
+    python benchmarks/faults.py                         every fault and both trackers, about 20 minutes
+    python benchmarks/faults.py --tracker=comet --faults=stalls,dies-5 --json=faults.json
+    python benchmarks/faults.py --parallel=18           so many runs at once in one folder, with both trackers offline
+
+The servers are the package's own on the loopback interface; the clients are the real ones. Each row trains the MLP on the
+embedded digits beside one failing server and compares with runs that have no tracker: the bits of parameters and metrics,
+the training time (an epoch's, median over epochs), the wait at the end, the events in the record. Then the server heals, and
+what `deliver` leaves there is compared with what an undisturbed delivery of the same record leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import online  # noqa: E402
+from mnist_jax import background, events, record, show  # noqa: E402
+from mnist_jax.loopback.server import Faults  # noqa: E402
+
+FAULTS = {
+    "refuses": Faults(refuse=True), "stalls": Faults(stall=True), "answers-429": Faults(status=429),
+    "answers-500": Faults(status=500), "answers-garbage": Faults(garbage=True), "loses-answers": Faults(lose_answer=True),
+    "bad-key": Faults(), **{f"dies-{tenth}": Faults() for tenth in range(1, 10)},  # at each tenth of the requests
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tracker", default="neptune,comet")
+    parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--parallel", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parsed = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = (parallel(parsed.parallel, Path(folder)) if parsed.parallel
+                   else matrix(parsed.tracker.split(","), parsed.faults.split(","), parsed.epochs, Path(folder)))
+    if parsed.json:
+        parsed.json.write_text(json.dumps(figures, indent=1))
+
+
+def matrix(trackers: list[str], faults: list[str], epochs: int, folder: Path) -> list[dict[str, Any]]:
+    """Print and return a row for each tracker and fault."""
+    alone = [train(folder / f"alone-{number}", epochs, {}) for number in range(3)]
+    bits = {run["bits"] for run in alone}
+    assert len(bits) == 1, "two runs without a tracker differ"
+    usual = statistics.median(run["epoch"] for run in alone)
+    rows = []
+    print(f"{'tracker':9}{'fault':16}{'same bits':>10}{'training':>10}{'end':>8}{'events':>8}  after healing", flush=True)
+    for tracker in trackers:
+        with online.serve(tracker) as served:
+            os.environ.update(served.environment)
+            run = train(folder / f"{tracker}-whole", epochs, served.environment, tracker)
+            requests = served.server.requests
+        assert run["state"] == "complete", run
+        for fault in faults:
+            directory = folder / f"{tracker}-{fault}"
+            with online.serve(tracker) as served:
+                served.server.faults = (Faults(die_after=requests * int(fault[5:]) // 10) if fault.startswith("dies-")
+                                        else FAULTS[fault])
+                run = train(directory, epochs, served.bad_key if fault == "bad-key" else served.environment, tracker)
+                served.server.start()
+                os.environ.update(served.environment)
+                (replica,) = background.deliver(directory, tracker, "online")
+                healed = served.contents(record.read(directory).run.id)
+            shutil.rmtree(directory / "deliveries")
+            with online.serve(tracker) as served:
+                served.deliver(directory)
+                same = replica.state == "complete" and served.contents(record.read(directory).run.id) == healed
+            rows.append({"tracker": tracker, "fault": fault, "same_bits": run["bits"] in bits, "end": run["end"],
+                         "training": run["epoch"] / usual, "events": run["events"], "healed": same})
+            print(f"{tracker:9}{fault:16}{'yes' if rows[-1]['same_bits'] else 'NO':>10}{run['epoch'] / usual - 1:>+10.1%}"
+                  f"{run['end']:>7.1f}s{run['events']:>8}  {'as undisturbed' if same else 'NOT as undisturbed'}", flush=True)
+    print(f"training beside a failing server: median {statistics.median(row['training'] for row in rows) - 1:+.1%}, "
+          f"longest end {max(row['end'] for row in rows):.1f} s, "
+          f"{sum(row['same_bits'] and row['healed'] for row in rows)} of {len(rows)} rows whole")
+    return rows
+
+
+def train(directory: Path, epochs: int, environment: dict[str, str], tracker: str = "local") -> dict[str, Any]:
+    """Train in a process of its own; return what its record says."""
+    command = [sys.executable, "run.py", "--config=configs/mlp.py:digits", f"--config.epochs={epochs}", f"--tracker={tracker}",
+               "--tracker_mode=auto", f"--workdir={directory}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **online.PATIENT, **environment})
+    ended = time.time()
+    recorded = record.read(directory)
+    marks = [entry.time for entry in recorded.entries
+             if isinstance(entry.event, events.Metrics) and "train/epoch_loss" in entry.event.values]
+    series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
+    bits = json.dumps([series, recorded.of(events.Model)[0].metadata["parameters_sha256"]])
+    states = [state["state"] for state in show.summary(directory)["deliveries"].values()]
+    return {"bits": bits, "end": ended - recorded.entries[-1].time, "events": len(recorded.entries),
+            "epoch": statistics.median(after - before for before, after in itertools.pairwise(marks)),
+            "state": states[0] if states else None}
+
+
+def parallel(runs: int, folder: Path) -> dict[str, Any]:
+    """Start runs at once in one folder with both trackers offline; every one must be whole and alone in its directory."""
+    command = [sys.executable, str(ROOT / "run.py"), f"--config={ROOT}/configs/mlp.py:digits", "--config.epochs=3",
+               "--tracker=neptune,comet", "--tracker_mode=offline"]
+    started = time.time()
+    processes = [subprocess.Popen([*command, f"--config.seed={seed}"], cwd=folder, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True) for seed in range(runs)]
+    outputs = [process.communicate() for process in processes]
+    failed = [problems for process, (_, problems) in zip(processes, outputs, strict=True) if process.returncode]
+    directories = {folder / output.splitlines()[-1] for output, _ in outputs if output}
+    found = [record.read(directory) for directory in directories]
+    seeds = {run.run.config["seed"] for run in found}
+    complete = sum(state["state"] == "complete" for run in found
+                   for state in show.summary(run.directory)["deliveries"].values())
+    print(f"{runs} runs at once in one folder, {time.time() - started:.0f} s: {len(directories)} directories, "
+          f"{len({run.run.id for run in found})} ids, {len(seeds)} seeds, {complete} of {2 * runs} deliveries complete, "
+          f"{len(failed)} failed")
+    return {"runs": runs, "directories": len(directories), "seeds": len(seeds), "complete": complete, "failed": failed}
+
+
+if __name__ == "__main__":
+    main()
