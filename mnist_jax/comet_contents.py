@@ -11,12 +11,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-METRIC_NAME_CHARACTERS = 100  # a longer name is cut on its way, and its end becomes "..."
+METRIC_NAME_CHARACTERS = 100  # a longer name is cut by the client, and ends with the word " [truncated]"
 
 
 def metric(name: str, step: int) -> tuple:
     """Return the key of a point."""
-    return "metric", name[:METRIC_NAME_CHARACTERS - 3], step
+    return "metric", name[:METRIC_NAME_CHARACTERS - len(" [truncated]")], step
 
 
 def on_server(api: Any, experiment: str) -> collections.Counter[tuple]:
