@@ -14,7 +14,7 @@ import sys  # noqa: E402
 from absl import app, flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
-from mnist_jax import errors, record, settings, show, sources, tracking  # noqa: E402
+from mnist_jax import errors, settings, show, sources, tracking  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config",
                                            help_string="The config file, such as configs/cnn.py or configs/cnn.py:digits.")
@@ -67,7 +67,7 @@ if __name__ == "__main__":
     except errors.UserError as error:
         print(f"run.py: {error}", file=sys.stderr)
         sys.exit(2)
-    except record.RecordError as error:
+    except errors.RecordError as error:
         print(f"run.py: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.UserError as error:
         print(f"mnist-jax: {error}", file=sys.stderr)
         return 2
-    except record.RecordError as error:
+    except errors.RecordError as error:
         print(f"mnist-jax: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from mnist_jax import events, limits, receipts, record, tracking
+from mnist_jax import errors, events, limits, receipts, record, run_file, tracking
 
 # A call that takes longer has lost its server: the attempt is over. The clients' own bounds are longer, or none.
 OPEN_S, WRITE_S, FLUSH_S, CLOSE_S = 30.0, 60.0, 10.0, 60.0
@@ -46,7 +46,7 @@ def deliver(directory: Path, destination: tracking.Destination, over: Callable[[
             return before
         try:
             _attempt(directory, destination, before, log, over, tracker)
-        except record.RecordError:
+        except errors.RecordError:
             raise
         except Exception as error:  # a vendor's client may raise anything; it is said, never passed on
             receipts.say(log, error=_one_line(error))
@@ -70,7 +70,7 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
     follower, thinner = record.Follower(directory), limits.Thinner(destination.limits.values_per_metric)
     confirmed = itertools.islice(follower.new(), before.delivered if resume else 0)
     earlier = [part for entry in confirmed for part in thinner(entry.event)[0]]
-    run = record.run_of(record.read_run_file(directory))
+    run = run_file.run(run_file.read(directory))
     with _bounded(OPEN_S):
         where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
     receipts.say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
@@ -80,7 +80,7 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
         ended = over(_POLL_S)  # asked before reading, so that what was appended before the end is read
         _send(directory, follower.new(), tracker, thinner, pace, log)
     closing = time.perf_counter()
-    outcome = record.outcome_of(directory, record.read_run_file(directory))
+    outcome = record.outcome_of(directory, run_file.read(directory))
     with _bounded(CLOSE_S):
         tracker.close(outcome if outcome in events.OUTCOMES else "failed", CLOSE_S)
     receipts.say(log, closed=outcome, seconds={"close": time.perf_counter() - closing})

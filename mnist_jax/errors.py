@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this. Command lines print it as one line, exit code 2."""
+"""The exceptions that command lines print as one line: UserError with exit code 2, RecordError with 1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """A mistake of the user: the message says what was expected, what was found and what to change."""
+
+
+class RecordError(Exception):
+    """The record is damaged or cannot be written; the message names the file and the line."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

@@ -13,24 +13,18 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, events
+from mnist_jax import blobs, errors, events, run_file
 
-FORMAT = 1
 _SEAL = len(',"sha256":"') + 64 + len('"}')  # what follows an event on its line
 
 
 class DirectoryTaken(errors.UserError):
     """The directory holds a run, or is being written by another process."""
-
-
-class RecordError(Exception):
-    """The record is damaged or cannot be written; the message names the file and the line."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Recorded:
 
     def bytes_of(self, blob: events.Blob) -> bytes:
         """Return a blob's bytes, checked against its digest."""
-        return read_blob(self.directory, blob)
+        return blobs.read(self.directory, blob)
 
 
 class Record:
@@ -107,8 +101,9 @@ class Record:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._size)
-            raise RecordError(f"{self.directory / 'events.jsonl'}: cannot record events {self._count}-{count - 1}: "
-                              f"{error.strerror}; make room or restore access, then start the run again") from error
+            raise errors.RecordError(
+                f"{self.directory / 'events.jsonl'}: cannot record events {self._count}-{count - 1}: {error.strerror}; make "
+                f"room or restore access, then start the run again") from error
         self._count, self._digest = count, digest
         self._size += sum(map(len, lines))
         self.seconds += time.perf_counter() - started
@@ -116,7 +111,7 @@ class Record:
     def blob(self, data: bytes, name: str) -> events.Blob:
         """Keep bytes in the run's directory and return their address; the same bytes are kept once."""
         started = time.perf_counter()
-        kept = keep(self.directory, data, name)
+        kept = blobs.keep(self.directory, data, name)
         self.seconds += time.perf_counter() - started
         return kept
 
@@ -125,7 +120,7 @@ class Record:
         if self._file < 0:
             return
         try:
-            _write_run(self.directory, self.run, outcome or "failed", {"count": self._count, "sha256": self._digest})
+            run_file.write(self.directory, self.run, outcome or "failed", {"count": self._count, "sha256": self._digest})
         finally:
             os.close(self._file)
             self._file = -1
@@ -150,7 +145,7 @@ def create(directory: Path, run: events.Run) -> Record:
             os.close(file)
             raise DirectoryTaken(f"{directory}: expected an empty or new run directory, found a run in it; "
                                  f"choose another --workdir")
-        _write_run(directory, run, "running", None)
+        run_file.write(directory, run, "running", None)
     except OSError as error:
         raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
                                f"choose another --workdir") from error
@@ -165,14 +160,14 @@ def read(directory: Path | str) -> Recorded:
       RecordError: a line of it is damaged.
     """
     directory = Path(directory)
-    fields = read_run_file(directory)
+    fields = run_file.read(directory)
     follower = Follower(directory)
     entries = list(follower.new())
     sealed = fields.get("events")
     if sealed and fields["outcome"] != "running" and (len(entries), follower.digest) != (sealed["count"], sealed["sha256"]):
-        raise RecordError(f"{directory / 'events.jsonl'}: expected the {sealed['count']} events that run.json seals, "
-                          f"found {len(entries)} with another last digest")
-    return Recorded(directory, run_of(fields), outcome_of(directory, fields), entries)
+        raise errors.RecordError(f"{directory / 'events.jsonl'}: expected the {sealed['count']} events that run.json "
+                                 f"seals, found {len(entries)} with another last digest")
+    return Recorded(directory, run_file.run(fields), outcome_of(directory, fields), entries)
 
 
 class Follower:
@@ -209,35 +204,10 @@ class Follower:
             if entry.sequence != self._count:
                 raise ValueError(f"expected sequence number {self._count}, found {entry.sequence}")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RecordError(f"{self.path}, line {self._count + 1}: damaged: {error}") from error
+            raise errors.RecordError(f"{self.path}, line {self._count + 1}: damaged: {error}") from error
         self.digest = digest
         self._count += 1
         return entry
-
-
-def read_run_file(directory: Path) -> dict[str, Any]:
-    """Return run.json as written. Raises UserError where there is no run, RecordError where it is damaged."""
-    path = directory / "run.json"
-    try:
-        fields = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise errors.UserError(f"{directory}: expected a run's directory, found no run.json in it") from None
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: damaged or not readable: {error}") from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-        raise RecordError(f"{path}: expected record format {FORMAT}, found {found!r}")
-    body = {key: value for key, value in fields.items() if key != "sha256"}
-    if fields.get("sha256") != _digest_of(body):
-        raise RecordError(f"{path}: damaged: its digest does not match its contents")
-    return fields
-
-
-def run_of(fields: dict[str, Any]) -> events.Run:
-    """Return the Run inside the fields of run.json."""
-    names = [field.name for field in dataclasses.fields(events.Run)]
-    run = {name: fields[name] for name in names}
-    return events.Run(**{**run, "command": tuple(run["command"]), "tags": tuple(run["tags"])})
 
 
 def outcome_of(directory: Path, fields: dict[str, Any]) -> str:
@@ -245,50 +215,6 @@ def outcome_of(directory: Path, fields: dict[str, Any]) -> str:
     if fields["outcome"] == "running" and not _is_locked(directory):
         return "killed"
     return fields["outcome"]
-
-
-def keep(directory: Path, data: bytes, name: str) -> events.Blob:
-    """Keep bytes in a run's directory, before or beside its one writer, and return their address."""
-    digest = hashlib.sha256(data).hexdigest()
-    path = directory / "blobs" / digest
-    try:
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            write_atomically(path, data)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot keep {name!r} ({len(data)} bytes): {error.strerror}") from error
-    return events.Blob(digest, len(data), name)
-
-
-def read_blob(directory: Path, blob: events.Blob) -> bytes:
-    """Return a blob's bytes. Raises RecordError if they are missing or do not match their digest."""
-    path = directory / "blobs" / blob.sha256
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RecordError(f"{path}: expected the bytes of {blob.name!r}: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != blob.sha256:
-        raise RecordError(f"{path}: damaged: the bytes of {blob.name!r} do not match their digest")
-    return data
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _line(sequence: int, now: float, event: events.Event, previous: str) -> tuple[bytes, str]:
@@ -304,30 +230,20 @@ def _write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view):]
 
 
-def _write_run(directory: Path, run: events.Run, outcome: str, sealed: dict[str, Any] | None) -> None:
-    writer = {"pid": os.getpid(), "host": socket.gethostname()}
-    body = {"format": FORMAT, **dataclasses.asdict(run), "outcome": outcome, "events": sealed, "writer": writer}
-    body = json.loads(json.dumps(body))
-    text = json.dumps({**body, "sha256": _digest_of(body)}, indent=1)
-    write_atomically(directory / "run.json", text.encode())
-
-
-def _digest_of(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
 def _lock(directory: Path) -> int:
     file = os.open(directory / "events.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        writer = {}
-        with contextlib.suppress(errors.UserError, RecordError):  # it may not have said yet who it is
-            writer = read_run_file(directory).get("writer", {})
-        raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
-                             f"{writer.get('host')}); wait for it or choose another --workdir") from None
-    return file
+    for attempt in range(5):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.02 * attempt)  # a reader that asks who writes holds it for a moment
+    os.close(file)
+    writer = {}
+    with contextlib.suppress(errors.UserError, errors.RecordError):  # it may not have said yet who it is
+        writer = run_file.read(directory).get("writer", {})
+    raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on {writer.get('host')}); "
+                         f"wait for it or choose another --workdir")
 
 
 def _is_locked(directory: Path) -> bool:

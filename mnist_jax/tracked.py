@@ -55,7 +55,7 @@ class Tracked:
             self.outcome = "interrupted"
         elif error is not None:
             self.outcome = "failed"
-            with contextlib.suppress(record.RecordError):
+            with contextlib.suppress(errors.RecordError):
                 self.text("error", self._step, provenance.mask(f"{type(error).__name__}: {error}"))
         self.close()
 
@@ -97,7 +97,7 @@ class Tracked:
             return
         self._closed = True
         try:
-            with contextlib.suppress(record.RecordError):
+            with contextlib.suppress(errors.RecordError):
                 self._recorder.append(events.Status(self._step, self.outcome))
             self._recorder.close(self.outcome)
         finally:

@@ -10,9 +10,9 @@ import mnist_jax
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors"]
-RECORD_WING = ["events", "field", "record", "limits", "tracking", "receipts", "neptune_client", "neptune_tracker",
-               "comet_contents", "comet_client", "comet_tracker", "delivery", "contract", "background", "parquet", "images",
-               "model_file", "show"]
+RECORD_WING = ["events", "blobs", "run_file", "record", "field", "limits", "tracking", "receipts", "neptune_client",
+               "neptune_tracker", "comet_contents", "comet_client", "comet_tracker", "delivery", "contract", "background",
+               "parquet", "images", "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
 BRIDGE = ["provenance", "progress", "tracked", "export_model", "predict", "experiment"]
 DOOR = ["__init__", "__main__"]
@@ -64,7 +64,7 @@ def test_importing_other_programs_files_needs_the_record_and_nothing_above_it():
     for path in (PACKAGE / "importing").glob("*.py"):
         outside, inside = imports(path)
         assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}
-        assert inside <= {"errors", "events", "field", "record", "importing"}, path
+        assert inside <= {"errors", "events", "blobs", "field", "record", "importing"}, path
 
 
 def test_a_loopback_server_needs_nothing_but_the_standard_library():

@@ -8,12 +8,15 @@ from pathlib import Path
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
-def test_the_library_example_runs_as_it_stands(tmp_path):
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_examples_run_as_they_stand(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "configs").symlink_to(Path(__file__).parent.parent / "configs")
-    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("finished 0.9")
+    outputs = []
+    for block in blocks:
+        done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[0].startswith("finished 0.9") and outputs[1] == "finished ['complete', 'complete']\n"
 
 
 def test_every_training_command_of_the_readme_parses():

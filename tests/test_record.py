@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_jax import errors, events, record
+from mnist_jax import blobs, errors, events, record, run_file
 
 
 def identity() -> events.Run:
@@ -54,7 +54,7 @@ def unsealed(run: Path) -> Path:
     fields = json.loads((run / "run.json").read_text())
     fields = {**fields, "outcome": "running", "events": None}
     fields.pop("sha256")
-    fields["sha256"] = record._digest_of(fields)
+    fields["sha256"] = run_file.digest(fields)
     copy = run.with_name("unsealed")
     shutil.copytree(run, copy, dirs_exist_ok=True)
     (copy / "run.json").write_text(json.dumps(fields))
@@ -75,7 +75,7 @@ def test_every_changed_byte_of_the_events_is_found(run):
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1:])
-        with pytest.raises(record.RecordError, match=r"events.jsonl"):
+        with pytest.raises(errors.RecordError, match=r"events.jsonl"):
             record.read(run)
 
 
@@ -83,7 +83,7 @@ def test_a_damaged_line_is_named(run):
     path = run / "events.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1].replace(b"file", b"fire", 1) + lines[2] + lines[3])
-    with pytest.raises(record.RecordError, match="line 2"):
+    with pytest.raises(errors.RecordError, match="line 2"):
         record.read(run)
 
 
@@ -92,7 +92,7 @@ def test_lines_that_moved_or_went_are_found(run, order):
     path = run / "events.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[index] for index in order))
-    with pytest.raises(record.RecordError, match="events.jsonl"):
+    with pytest.raises(errors.RecordError, match="events.jsonl"):
         record.read(run)
 
 
@@ -102,8 +102,8 @@ def test_every_changed_byte_of_run_json_is_found_or_means_nothing(run):
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1:])
         try:
-            fields = record.read_run_file(run)
-        except record.RecordError as error:
+            fields = run_file.read(run)
+        except errors.RecordError as error:
             assert "run.json" in str(error)
         else:
             assert fields == json.loads(whole)  # white space
@@ -113,7 +113,7 @@ def test_a_changed_blob_is_found(run):
     (blob,) = (run / "blobs").iterdir()
     blob.write_bytes(b"bytez")
     recorded = record.read(run)
-    with pytest.raises(record.RecordError, match=r"file\.txt"):
+    with pytest.raises(errors.RecordError, match=r"file\.txt"):
         recorded.bytes_of(recorded.of(events.Artifact)[0].blob)
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path):
             "recorder.append(events.Status(0, 'running'))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
             "try:\n    recorder.append(events.Text('long', 1, 'x' * 9000))\n"
-            "except record.RecordError as error:\n    print(error)\n"
+            "except errors.RecordError as error:\n    print(error)\n"
             "assert len(record.read(Path(sys.argv[1])).entries) == 1\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
             "recorder.append(events.Text('long', 1, 'x' * 9000))\n"
@@ -139,7 +139,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path):
 def test_a_second_writer_is_refused_and_the_first_is_named(tmp_path):
     with record.create(tmp_path / "run", identity()):
         (tmp_path / "run" / "run.json").rename(tmp_path / "kept")
-        with pytest.raises((errors.UserError, record.RecordError)):
+        with pytest.raises((errors.UserError, errors.RecordError)):
             record.create(tmp_path / "run", identity())
         (tmp_path / "kept").rename(tmp_path / "run" / "run.json")
         assert record.read(tmp_path / "run").outcome == "running"
@@ -181,6 +181,6 @@ def test_the_same_bytes_are_kept_once(run, tmp_path):
 
 
 def test_an_atomic_write_leaves_no_partial_file(tmp_path):
-    record.write_atomically(tmp_path / "file", b"one")
-    record.write_atomically(tmp_path / "file", b"two")
+    blobs.write_atomically(tmp_path / "file", b"one")
+    blobs.write_atomically(tmp_path / "file", b"two")
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"two"

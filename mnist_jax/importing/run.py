@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, events, record
+from mnist_jax import blobs, errors, events, record
 from mnist_jax.importing import comet_archive, comet_files, foreign, neptune_files, neptune_log
 
 _DEPTH = 6  # folders below the given one in which a run is looked for
@@ -66,7 +66,7 @@ def import_run(path: Path | str, workdir: Path | str, *, allow_outside: bool = F
 def _write(source: Path, partial: Path, allow_outside: bool) -> tuple[foreign.Found, int]:
     """Write the record of a source into a new folder; return what was found and the number of events."""
     read = neptune_files.read if neptune_log.is_folder(source) else comet_files.read
-    found = read(source, lambda data, name: record.keep(partial, data, foreign.safe_name(name)), allow_outside)
+    found = read(source, lambda data, name: blobs.keep(partial, data, foreign.safe_name(name)), allow_outside)
     outcome = found.outcome or "failed"
     stated = [_lineage(found), *found.events, *_last_word(found, outcome)]
     for value in [found.run.config, *stated]:
