@@ -1,6 +1,6 @@
 """What tracking costs: training with Neptune and Comet beside it against training alone, and a value in the record.
 
-    python benchmarks/overhead.py                       20 pairs of runs of a minute each, about 45 minutes
+    python benchmarks/overhead.py                       20 pairs of runs of a minute each, about 50 minutes
     python benchmarks/overhead.py --pairs=3 --json=overhead.json
 
 Each run is a process of its own; the two of a pair follow one another, in changing order. What is compared is the time of
@@ -37,7 +37,7 @@ EPOCH_MARK = "train/epoch_loss"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=130, help="of the CNN on the embedded digits, half a second each")
+    parser.add_argument("--epochs", type=int, default=170, help="of the CNN on the embedded digits, 0.4 s each")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
     figures: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "machine": platform.machine(),
