@@ -18,8 +18,8 @@ from mnist_jax.tracking import Receipt, Support
 
 _PARAMETER_CHARACTERS = 1_000  # a longer one is cut by the client
 _SENT = Receipt("sent")
-# https://www.comet.com/docs/v2/api-and-sdk/python-sdk/warnings-errors: 15,000 values a metric, 12,000 values a minute. The
-# client adds a few of its own.
+# https://www.comet.com/docs/v2/guides/experiment-management/limits-and-performance: 15,000 values a metric, 12,000 values a
+# minute. The client adds a few of its own.
 _LIMITS = limits.Limits(values_per_metric=15_000, values_per_minute=11_000)
 
 _SUPPORT = {

@@ -15,7 +15,8 @@ import numpy as np
 
 from mnist_jax import delivery, events, record, tracking
 
-_LEVELS = {"native": ("sent", "translated", "thinned"), "translated": ("sent", "translated", "thinned"), "absent": ("absent",)}
+# What a receipt may say of a kind that is supported so.
+LEVELS = {"native": ("sent", "translated", "thinned"), "translated": ("sent", "translated", "thinned"), "absent": ("absent",)}
 
 
 class Broken(AssertionError):
@@ -81,7 +82,7 @@ def _prove_support(tracker: tracking.Tracker) -> None:
     for kind in events.KINDS.values():
         _require(kind in tracker.support, f"support: expected every kind of event, found none for {kind.__name__}")
         level, note = tracker.support[kind].level, tracker.support[kind].note
-        _require(level in _LEVELS, f"support of {kind.__name__}: expected one of {', '.join(_LEVELS)}, found {level!r}")
+        _require(level in LEVELS, f"support of {kind.__name__}: expected one of {', '.join(LEVELS)}, found {level!r}")
         _require(note, f"support of {kind.__name__}: expected a note that says how, or why not")
 
 
@@ -98,7 +99,7 @@ def _prove_delivery(create: Callable[[], tracking.Tracker], directory: Path,
         call, level = f"write({type(event).__name__})", tracker.support[type(event)].level
         _require(isinstance(receipt, tracking.Receipt), f"{call}: expected a Receipt, found {receipt!r}")
         refusable = ("failed",) if directory.name == "odd" else ()
-        _require(receipt.state in (*_LEVELS[level], *refusable),
+        _require(receipt.state in (*LEVELS[level], *refusable),
                  f"{call}: its support says {level}, its receipt {receipt.state}: {receipt.note}")
         _require(receipt.state == "sent" or receipt.note, f"{call}: a receipt that is not sent needs a note")
     _require(tracker.where and isinstance(tracker.where, str), f"open: expected where to look, found {tracker.where!r}")

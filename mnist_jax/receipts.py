@@ -92,8 +92,10 @@ def replicas(directory: Path) -> list[Replica]:
 
 
 def command(directory: Path, label: str) -> str:
-    """Return the command line that sends what is left to a replica."""
+    """Return the command line that sends what is left to a replica; for a third party's object, the call."""
     tracker, _, place = label.partition("-")
+    if place == "given":
+        return f"mnist_jax.deliver({str(directory)!r}, your {tracker} object)"
     mode = "offline" if place == "offline" else "online"
     return f"python -m mnist_jax deliver {shlex.quote(str(directory))} --tracker={tracker} --tracker_mode={mode}"
 

@@ -135,6 +135,9 @@ def destinations(trackers: Choice, mode: str) -> list[Destination]:
             found += [backend(name).destination(typing.cast(Mode, mode)) for name in names if name not in ("", "local")]
         else:
             found.append(Destination(choice.name, "given", given=choice))
+    for destination in found:
+        if not destination.tracker.isidentifier():  # it becomes the first part of a file's name
+            raise errors.UserError(f"tracker: expected a name of letters, digits and _, found {destination.tracker!r}")
     labels = [destination.label for destination in found]
     if len(set(labels)) != len(labels):
         raise errors.UserError(f"--tracker: expected each tracker once, found {', '.join(labels)}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax import comet_tracker, contract, events, neptune_tracker, tracking
+from mnist_jax import comet_tracker, contract, events, neptune_tracker, record, tracking
 
 
 class Kept:
@@ -44,6 +44,16 @@ def test_the_real_clients_keep_the_contract_offline(backend, tmp_path):
         return backend.create(backend.destination("offline"), folder)
 
     contract.prove(create, tmp_path)
+
+
+def test_the_record_keeps_what_is_hard_to_hold_exactly(tmp_path):
+    with record.create(tmp_path / "run", events.Run(record.new_id(), "odd", 0.0, {}, ())) as recorder:
+        facts = [*contract.every_kind(recorder), *contract.odd_values(recorder)]
+        recorder.append(*facts)
+    kept = [entry.event for entry in record.read(tmp_path / "run").entries]
+    assert [repr(fact) for fact in kept] == [repr(fact) for fact in facts]  # NaN is not equal to itself
+    assert [fact for fact in kept if isinstance(fact, events.Metrics)] == [
+        fact for fact in facts if isinstance(fact, events.Metrics)]  # bit for bit
 
 
 class SaysTooMuch(Kept):

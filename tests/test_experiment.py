@@ -1,6 +1,7 @@
 """A run from settings to a finished record: what it costs, what it repeats, and what cannot stop it."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -76,6 +77,16 @@ def test_a_tracker_that_dies_changes_nothing_and_is_made_up_for(tiny, tmp_path, 
     subprocess.run(command, check=True, capture_output=True)
     state = show.summary(result.directory)["deliveries"]["neptune-offline"]
     assert state["state"] == "complete" and state["pending"] == 0
+
+
+def test_the_data_itself_is_recorded_when_asked(tiny, tmp_path):
+    kept = dataclasses.replace(tiny, epochs=1, dataset=dataclasses.replace(tiny.dataset, keep=True))
+    recorded = record.read(experiment.run(kept, workdir=tmp_path / "run", watch=False).directory)
+    (artifact,) = [artifact for artifact in recorded.of(events.Artifact) if artifact.kind == "dataset"]
+    arrays = np.load(io.BytesIO(recorded.bytes_of(artifact.blob)))
+    for fact in recorded.of(events.Dataset):
+        again = data.split(arrays[f"{fact.split}_images"], arrays[f"{fact.split}_labels"])
+        assert again.digest == fact.digest == artifact.metadata[f"{fact.split}_digest"]
 
 
 def test_a_finished_run_started_again_says_what_it_came_to(finished_run, tiny):

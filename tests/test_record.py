@@ -119,7 +119,7 @@ def test_a_changed_blob_is_found(run):
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path):
     """The limit on a file's size stands for the disk; after space is back the same record goes on."""
-    code = ("import resource, signal, sys; from pathlib import Path; from mnist_jax import events, record\n"
+    code = ("import resource, signal, sys; from pathlib import Path; from mnist_jax import errors, events, record\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "recorder = record.create(Path(sys.argv[1]), events.Run(record.new_id(), 'x', 0.0, {}, ()))\n"
             "recorder.append(events.Status(0, 'running'))\n"
