@@ -55,8 +55,6 @@ def main(_: list[str]) -> int:
     config_path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             script=[__file__, config_path], command=sys.argv, started=_STARTED)
-    for line in show.left_over(result.directory):
-        print(line, file=sys.stderr)
     print(show.result_table(result.directory, result.seconds))
     return 0 if result.outcome == "finished" else 1
 

@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 0  # the reader, such as head, has seen enough
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        print(f"mnist-jax: {error}; make room or restore access", file=sys.stderr)
+        return 2
 
 
 def _show(parsed: argparse.Namespace) -> int:

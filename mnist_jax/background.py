@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mnist_jax import delivery, receipts, tracking
+from mnist_jax import delivery, errors, receipts, tracking
 
 NO_PROGRESS_S = 10.0  # at the end of a run, a delivery that shows no progress for so long is ended
 AT_MOST_S = 120.0  # and so is one that talks to a server for longer than this after the run
 PATIENCE_S = 60.0  # without progress, where a person waits for a delivery alone
+_PARENT, _OVER = "MNIST_JAX_PARENT", "MNIST_JAX_RUN_IS_OVER"  # between a run and its deliveries
 _RETRY_S = (2.0, 60.0)  # first and longest wait before a server is tried again while the run goes on
 
 
@@ -48,7 +49,9 @@ class Process:
     def __init__(self, directory: Path, destination: tracking.Destination):
         self.directory, self.destination = directory, destination
         package = str(Path(__file__).resolve().parent.parent)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+                       _PARENT: str(os.getpid())}
+        environment.pop(_OVER, None)
         arguments = [sys.executable, "-m", "mnist_jax", "deliver", str(directory), f"--tracker={destination.tracker}",
                      f"--tracker_mode={destination.mode}", "--follow"]
         with _asked(directory, destination).with_suffix(".log").open("ab") as output:
@@ -57,7 +60,9 @@ class Process:
 
     def run_is_over(self) -> None:
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
+            # A word, and not only the end of the input: a process that was forked meanwhile keeps that open.
+            self._process.stdin.write(b"over")
             self._process.stdin.close()
 
     def ended(self) -> bool:
@@ -65,7 +70,8 @@ class Process:
 
     def end(self) -> None:
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
 
 
 class Thread:
@@ -93,8 +99,14 @@ class Thread:
 
 
 def start(directory: Path, destinations: Sequence[tracking.Destination]) -> list[Delivery]:
-    """Start delivering a run that is being recorded."""
-    return [(Thread if destination.given else Process)(directory, destination) for destination in destinations]
+    """Start delivering a run that is being recorded. One that cannot start is said, and left to a later `deliver`."""
+    started: list[Delivery] = []
+    for destination in destinations:
+        try:
+            started.append((Thread if destination.given else Process)(directory, destination))
+        except OSError as error:
+            print(f"warning: {destination.label}: not delivered, since no process could be started: {error}", file=sys.stderr)
+    return started
 
 
 def finish(deliveries: Sequence[Delivery], no_progress_s: float | None = None, at_most_s: float | None = None,
@@ -138,6 +150,9 @@ def deliver(directory: Path | str, tracker: tracking.Choice, tracker_mode: str =
     """
     directory = Path(directory)
     destinations = tracking.destinations(tracker, tracker_mode)
+    if not destinations:
+        raise errors.UserError(f"--tracker: expected some of {', '.join(tracking.BACKENDS)}, found local, to which nothing is "
+                               f"delivered")
     for destination in destinations:
         for line in destination.said():
             print(line, file=sys.stderr)
@@ -153,12 +168,16 @@ def child_main(directory: Path, destination: tracking.Destination) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if os.nice(0) < 10:
-        os.nice(10)  # training comes first
+    os.nice(19 - os.nice(0))  # training comes first
+    if hasattr(os, "SCHED_BATCH"):  # Linux: and is not interrupted when there is something to send
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     def over(timeout_s: float) -> bool:
-        readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
-        return bool(readable) and not os.read(sys.stdin.fileno(), 1)
+        if _OVER not in os.environ:
+            readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
+            if readable or os.getppid() != int(os.environ.get(_PARENT, os.getppid())):
+                os.environ[_OVER] = "1"  # remembered by the process that replaces this one
+        return _OVER in os.environ
 
     last_attempt = over(0.0)
     replica = delivery.deliver(directory, destination, over)
@@ -182,12 +201,12 @@ def _progress(each: Delivery) -> object:
     replica = receipts.replica(each.directory, each.destination.label)
     size = 0
     if each.destination.mode == "offline":
-        for file in (each.directory / "deliveries" / each.destination.label).rglob("*"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # files come and go while they are counted
+            for file in (each.directory / "deliveries" / each.destination.label).rglob("*"):
                 size += file.stat().st_size
     return replica.delivered, replica.waits, replica.state == "complete", size
 
 
 def _say_ended(each: Delivery, reason: str) -> None:
-    with receipts.log_of(each.directory, each.destination.label).open("a") as log:
+    with contextlib.suppress(OSError), receipts.log_of(each.directory, each.destination.label).open("a") as log:
         receipts.say(log, error=reason)

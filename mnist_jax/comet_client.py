@@ -23,7 +23,8 @@ from mnist_jax import comet_contents, events
 from mnist_jax.tracking import Receipt
 
 _SETTLE_S = 8.0  # what was sent may take this long to be seen by a reader
-_UPLOAD_S = 30.0
+_LOOK_S = 0.5  # between two looks at a server
+_UPLOAD_S, _SLOW_BYTES_PER_S = 30.0, 250_000  # a file's upload may take so long, and longer by its size
 _SETTINGS = {
     "ERROR_TRACKING_ENABLE": "false",  # else about every second import calls home
     # One attempt a call, none after a connection came back: a repeated one doubles what arrived without an answer.
@@ -40,6 +41,7 @@ def prepare() -> None:
     """Import the client with settings under which it does what it is told, once."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(f"COMET_{name}", value)  # read when the client is imported
+    os.environ["COMET_LOGGING_CONSOLE"] = "CRITICAL"  # it prints a key that a server refuses, in clear
     import comet_ml  # noqa: F401  (1.2 s)
 
 
@@ -57,6 +59,7 @@ class Client:
         self._api: Any = None
         self._sent: collections.Counter[tuple] = collections.Counter()  # all that the server should hold
         self._held: collections.Counter[tuple] = collections.Counter()  # what it held when opened, and nobody has claimed
+        self._recent: list[tuple] = []  # sent for the event in hand
         self._problems = _Problems()
         self._archive: Path
 
@@ -77,16 +80,28 @@ class Client:
         except Exception as error:  # it raises many kinds; all of them mean that there is no experiment
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
         if not alive:
-            raise ConnectionError(f"Comet did not accept the experiment: {self._problems.first()}")
+            raise ConnectionError(f"Comet did not accept the experiment: "
+                                  f"{self._problems.of_this_thread() or self._problems.first()}")
         self._api = comet_ml.api.API(cache=False)
         if resumed:
             with _lost():
-                self._held = comet_contents.on_server(self._api, self._experiment.id)
+                self._held = self._settled()
         return str(self._experiment.url)
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count what a block sends, unless it is refused in the middle."""
+        self._recent.clear()
+        try:
+            yield
+        except Exception:
+            self._sent.subtract(self._recent)
+            raise
 
     def new(self, *key: Any) -> bool:
         """Return whether something is still to be sent, and count it as sent."""
         self._sent[key] += 1
+        self._recent.append(key)
         if self._held[key] > 0:
             self._held[key] -= 1
             return False
@@ -134,9 +149,9 @@ class Client:
             self.call("log_artifact", artifact)
         return Receipt("sent")
 
-    def register(self, name: str, comment: str) -> Receipt:
-        """Register the logged model of this name as a new version, unless this experiment has one."""
-        if not self.flush(_UPLOAD_S):  # a version is made of the files that the server has
+    def register(self, name: str, comment: str, size: int) -> Receipt:
+        """Register the logged model of this name, of so many bytes, as a new version, unless this experiment has one."""
+        if not self.flush(_UPLOAD_S + size / _SLOW_BYTES_PER_S):  # a version is made of the files that the server has
             raise ConnectionError("Comet did not confirm the files of a model")
         if not self._is_registered(name):
             with _lost():  # by the interface that answers: the experiment's own only queues it, and not when resumed
@@ -177,6 +192,17 @@ class Client:
         if self._experiment.streamer.has_upload_failed():
             raise ConnectionError("Comet's client could not upload an artifact")
 
+    def _settled(self) -> collections.Counter[tuple]:
+        """Return what the server holds, once two looks at it agree."""
+        until = time.monotonic() + _SETTLE_S
+        held = comet_contents.on_server(self._api, self._experiment.id)
+        while time.monotonic() < until:
+            time.sleep(_LOOK_S)
+            before, held = held, comet_contents.on_server(self._api, self._experiment.id)
+            if before == held:
+                break
+        return held
+
     def _missing(self) -> collections.Counter[tuple]:
         """Return what was sent and is not held, once the server has had time to show it."""
         waited = time.monotonic() + _SETTLE_S
@@ -184,7 +210,7 @@ class Client:
             missing = self._sent - comet_contents.on_server(self._api, self._experiment.id)
             if not missing or time.monotonic() > waited:
                 return missing
-            time.sleep(0.5)
+            time.sleep(_LOOK_S)
 
 
 class _Problems(logging.Handler):

@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import comet_client, comet_contents, errors, events, field, limits, tracking
+from mnist_jax import comet_client, comet_contents, credentials, errors, events, field, limits, tracking
 from mnist_jax.tracking import Receipt, Support
 
 _PARAMETER_CHARACTERS = 1_000  # a longer one is cut by the client
@@ -56,7 +55,7 @@ def destination(mode: tracking.Mode) -> tracking.Destination:
                                "--tracker_mode=offline")
     address = os.environ.get("COMET_URL_OVERRIDE") or "https://www.comet.com/clientlib/"
     why = "COMET_API_KEY is set" if mode == "auto" else ""
-    return tracking.Destination("comet", "online", urllib.parse.urlsplit(address).netloc, why, limits=_LIMITS)
+    return tracking.Destination("comet", "online", credentials.host(address), why, limits=_LIMITS)
 
 
 def create(where: tracking.Destination, folder: Path) -> CometTracker:
@@ -97,7 +96,8 @@ class CometTracker:
 
     def write(self, event: events.Event) -> Receipt:
         try:
-            receipt = self._write(event)
+            with self._client.counting():
+                receipt = self._write(event)
             self._written += 1
             return receipt
         finally:
@@ -164,7 +164,7 @@ class CometTracker:
                 known = {key: field.stored(value) for key, value in event.metadata.items()}
                 if client.new("model-element", blob.name):
                     client.call("log_model", name, str(self._path_of(blob)), file_name=blob.name, metadata={**known, **origin})
-                return _SENT if self._offline else client.register(name, f"run {self._run.id}, step {event.step}")
+                return _SENT if self._offline else client.register(name, f"run {self._run.id}, step {event.step}", blob.size)
             case events.Text(name=name, step=step, text=text):
                 if client.new("text", name, step):
                     client.call("log_text", text, step=step, metadata={"name": name})

@@ -8,6 +8,7 @@ what the server holds before it sends what may have arrived.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import re
 import shutil
@@ -18,11 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from mnist_jax import errors, events, limits, receipts, record, run_file, tracking
+from mnist_jax import credentials, errors, events, limits, receipts, record, run_file, tracking
 
 # A call that takes longer has lost its server: the attempt is over. The clients' own bounds are longer, or none.
 OPEN_S, WRITE_S, FLUSH_S, CLOSE_S = 30.0, 60.0, 10.0, 60.0
-_POLL_S = 0.2
+_SLOW_BYTES_PER_S = 250_000
+_POLL_S = 1.0  # between two looks at a record that grows; its end is seen at once
 _BATCH = 64  # events between two confirmations, at most
 _CONFIRM_S = 2.0  # and so long, about
 
@@ -48,6 +50,9 @@ def deliver(directory: Path, destination: tracking.Destination, over: Callable[[
             _attempt(directory, destination, before, log, over, tracker)
         except errors.RecordError:
             raise
+        except tracking.Forgotten as error:
+            receipts.say(log, forgotten=True)
+            receipts.say(log, error=_one_line(error))
         except Exception as error:  # a vendor's client may raise anything; it is said, never passed on
             receipts.say(log, error=_one_line(error))
     return receipts.replica(directory, destination.label)
@@ -69,12 +74,14 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
     imported = time.perf_counter()
     follower, thinner = record.Follower(directory), limits.Thinner(destination.limits.values_per_metric)
     confirmed = itertools.islice(follower.new(), before.delivered if resume else 0)
-    earlier = [part for entry in confirmed for part in thinner(entry.event)[0]]
+    thinned = [(entry.sequence, thinner(entry.event)[0]) for entry in confirmed]
+    earlier = [part for sequence, parts in thinned for part in parts if sequence not in before.refused]
     run = run_file.run(run_file.read(directory))
     with _bounded(OPEN_S):
         where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
     receipts.say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
-    pace = limits.Pace(destination.limits.values_per_minute, lambda seconds: receipts.say(log, waiting=seconds))
+    pace = limits.Pace(destination.limits.values_per_minute, lambda seconds: receipts.say(log, waiting=seconds),
+                       receipts.recent(directory, destination.label, 60) if resume else ())
     ended = False
     while not ended:
         ended = over(_POLL_S)  # asked before reading, so that what was appended before the end is read
@@ -90,20 +97,22 @@ def _send(directory: Path, entries: Iterable[record.Entry], tracker: tracking.Tr
           pace: limits.Pace, log: TextIO) -> None:
     """Write entries, and confirm them whenever there are many or some time has passed."""
     given: list[tuple[int, str, tracking.Receipt]] = []
-    since = time.monotonic()
+    since, uploads = time.monotonic(), 0.0
 
     def confirm() -> None:
-        with _bounded(2 * FLUSH_S):
-            if given and not tracker.flush(FLUSH_S):
-                raise TimeoutError(f"the tracker did not confirm within {FLUSH_S:g} s")
+        seconds = FLUSH_S + uploads
+        with _bounded(2 * seconds):
+            if given and not tracker.flush(seconds):
+                raise TimeoutError(f"the tracker did not confirm within {seconds:g} s")
         receipts.confirm(log, given)
         given.clear()
 
     for entry in entries:
+        uploads += _upload_s(entry.event)
         given.append((entry.sequence, type(entry.event).__name__, _written(directory, entry.event, tracker, thinner, pace)))
         if len(given) >= _BATCH or time.monotonic() - since > _CONFIRM_S:
             confirm()
-            since = time.monotonic()
+            since, uploads = time.monotonic(), 0.0
     confirm()
 
 
@@ -117,7 +126,7 @@ def _written(directory: Path, event: events.Event, tracker: tracking.Tracker, th
     try:
         written = []
         for part in itertools.chain.from_iterable(map(pace.parts, left)):
-            with _bounded(WRITE_S):
+            with _bounded(WRITE_S + _upload_s(event)):
                 written.append(tracker.write(part))
     except OSError:
         raise  # no server, no room: the attempt is over, and the event is not lost
@@ -128,7 +137,13 @@ def _written(directory: Path, event: events.Event, tracker: tracking.Tracker, th
     notes = "; ".join(dict.fromkeys(receipt.note for receipt in written if receipt.note))
     if kept < total:
         return tracking.Receipt("thinned", notes, kept, total)
-    return next((receipt for receipt in written if receipt.state != "sent"), tracking.Receipt("sent", notes))
+    said = next((receipt for receipt in written if receipt.state != "sent"), tracking.Receipt("sent", notes))
+    return dataclasses.replace(said, count=kept, total=total)
+
+
+def _upload_s(event: events.Event) -> float:
+    """Return the seconds that an event's files may take on a slow line."""
+    return sum(blob.size for blob in events.blobs(event)) / _SLOW_BYTES_PER_S
 
 
 @contextlib.contextmanager
@@ -152,7 +167,7 @@ def _bounded(seconds: float) -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")  # Neptune colours its errors
-    return " ".join(plain.split())[:500]
+    return credentials.mask(" ".join(plain.split()))[:500]
 
 
 def _set_aside(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -66,10 +66,18 @@ def _share(count: np.ndarray, half: int) -> np.ndarray:
 class Pace:
     """Keeps the values of any minute under a limit by waiting."""
 
-    def __init__(self, most: int | None, waiting: Callable[[float], None] = lambda _: None):
-        """Make a pace; `waiting` is told the seconds of each wait before it, so that nobody takes it for a stall."""
+    def __init__(self, most: int | None, waiting: Callable[[float], None] = lambda _: None,
+                 recent: Iterable[tuple[float, int]] = ()):
+        """Make a pace.
+
+        Args:
+          most: values a minute.
+          waiting: is told the seconds of each wait before it, so that nobody takes it for a stall.
+          recent: (seconds ago, values) that were sent before.
+        """
         self._most, self._waiting = most, waiting
-        self._sent: collections.deque[tuple[float, int]] = collections.deque()
+        now = time.monotonic()
+        self._sent = collections.deque((now - ago, count) for ago, count in recent)
 
     def parts(self, event: events.Event) -> Iterator[events.Event]:
         """Yield an event in parts that fit the pace, each when its time has come."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax import events
-from mnist_jax.tracking import Receipt
+from mnist_jax.tracking import Forgotten, Receipt
 
 CONTENT_BYTES = 32 * 2**20  # a larger content is refused by the client; a larger image is logged as empty, with a warning
 _EXACT_STEP = 2**53  # their steps are floats
@@ -60,6 +60,8 @@ class Client:
                 mode="offline" if self._offline else "sync", custom_run_id=run.id, name=run.name, tags=list(run.tags),
                 description=run.description, capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False,
                 capture_traceback=False, source_files=[], git_ref=False)
+            for path in list(self._given)[:1]:  # the first thing that was confirmed: is this still that run?
+                self._arrived(path, None if not path.startswith("images/") else path)
             return str(folder) if self._offline else str(self._run.get_url())
 
     def assign(self, path: str, value: str | int | float | bool) -> None:
@@ -127,7 +129,12 @@ class Client:
 
     def _arrived(self, path: str, image: object) -> int:
         """Return how many entries of a series the server holds beyond those given; they are the next ones."""
-        return max(0, self._held(path, image) - self._given[path]) if self._resumed else 0
+        if not self._resumed:
+            return 0
+        held = self._held(path, image)
+        if held < self._given[path]:
+            raise Forgotten(f"{path}: expected the {self._given[path]} entries that the server had confirmed, found {held}")
+        return held - self._given[path]
 
     def _held(self, path: str, image: object) -> int:
         if not self._run.exists(path):

@@ -11,13 +11,12 @@ import json
 import math
 import os
 import shlex
-import urllib.parse
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, events, field, neptune_client, tracking
+from mnist_jax import credentials, errors, events, field, neptune_client, tracking
 from mnist_jax.tracking import Receipt, Support
 
 _TEXT_CHARACTERS = 1_000  # a longer entry of a string series is cut by the client, without an error
@@ -50,8 +49,7 @@ def destination(mode: tracking.Mode) -> tracking.Destination:
     if mode == "offline" or (mode == "auto" and not token):
         return tracking.Destination("neptune", "offline", why="NEPTUNE_API_TOKEN is not set" if mode == "auto" else "")
     try:
-        address = urllib.parse.urlsplit(json.loads(base64.b64decode(token))["api_address"])
-        host = address.netloc
+        host = credentials.host(json.loads(base64.b64decode(token))["api_address"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise errors.UserError("NEPTUNE_API_TOKEN: expected base64 JSON with an api_address, found "
                                f"{'another text' if token else 'none'}; copy the token again, or use "

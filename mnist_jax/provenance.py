@@ -11,22 +11,19 @@ import platform
 import re
 import subprocess
 import sys
-import urllib.parse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
 
-from mnist_jax import errors, events
+from mnist_jax import credentials, errors, events
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml-collections", "absl-py", "tensorflow-datasets", "scikit-learn",
              "neptune", "comet-ml", "mnist-jax")
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_NUM_CPU_DEVICES",
               "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_CUDNN_DETERMINISTIC", "SLURM_JOB_ID")
-_CREDENTIAL_NAME = re.compile(r"(^|[_\-.])(token|secret|password|passwd|api[_\-]?key|apikey|access[_\-]?key)$", re.IGNORECASE)
 _LITERAL = re.compile(r"""(token|secret|password|passwd|api_?key|access_?key)["']?\s*[:=]\s*["'][\w+/=.\-]{16,}["']""",
                       re.IGNORECASE)
-_MASK = "***"
 _PATCH_BYTES = 5 * 2**20
 _FILE_BYTES = 2**20
 
@@ -41,7 +38,7 @@ def environment() -> events.Environment:
         "device": device.device_kind, "devices": jax.device_count(), "processes": jax.process_count(),
     }
     facts.update({f"packages/{name}": version for name in _PACKAGES if (version := _version(name))})
-    facts.update({f"variables/{name}": mask(os.environ[name]) for name in _VARIABLES if name in os.environ})
+    facts.update({f"variables/{name}": credentials.mask(os.environ[name]) for name in _VARIABLES if name in os.environ})
     return events.Environment(facts)
 
 
@@ -64,7 +61,8 @@ def git_facts(folder: Path) -> tuple[str | None, str | None, str | None, bool, b
     remote = _git(folder, "config", "--get", "remote.origin.url")
     status = _git(folder, "status", "--porcelain") or ""
     patch = (_git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD") or "") if status else ""
-    return commit, branch, without_password(remote) if remote else None, bool(status), mask(patch).encode()[:_PATCH_BYTES]
+    remote = credentials.without_password(remote) if remote else None
+    return commit, branch, remote, bool(status), credentials.mask(patch).encode()[:_PATCH_BYTES]
 
 
 def command_line(arguments: list[str]) -> tuple[str, ...]:
@@ -73,38 +71,19 @@ def command_line(arguments: list[str]) -> tuple[str, ...]:
     for argument in arguments:
         name, separator, _ = argument.partition("=")
         if hide_next:
-            clean.append(_MASK)
-        elif argument.startswith("-") and _CREDENTIAL_NAME.search(name):
-            clean.append(f"{name}={_MASK}" if separator else argument)
+            clean.append(credentials.MASK)
+        elif (argument.startswith("-") or separator) and credentials.NAME.search(name):
+            clean.append(f"{name}={credentials.MASK}" if separator else argument)
         else:
-            clean.append(mask(re.sub(r"\w+://\S+", lambda url: without_password(url.group()), argument)))
-        hide_next = not hide_next and not separator and argument.startswith("-") and bool(_CREDENTIAL_NAME.search(argument))
+            plain = re.sub(r"\w+://\S+", lambda url: credentials.without_password(url.group()), argument)
+            clean.append(credentials.mask(plain))
+        hide_next = not hide_next and not separator and argument.startswith("-") and bool(credentials.NAME.search(argument))
     return tuple(clean)
-
-
-def without_password(url: str) -> str:
-    """Return a URL without its user and password."""
-    parts = urllib.parse.urlsplit(url)
-    if not parts.scheme or "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def credentials() -> dict[str, str]:
-    """Return the values of the environment's credential variables, by name."""
-    return {name: value for name, value in os.environ.items() if _CREDENTIAL_NAME.search(name) and len(value) >= 8}
-
-
-def mask(text: str) -> str:
-    """Replace every credential of the environment that occurs in a text."""
-    for value in credentials().values():
-        text = text.replace(value, _MASK)
-    return text
 
 
 def refuse_secrets(values: Mapping[str, object]) -> None:
     """Raise UserError if a flattened config holds a credential of the environment or a URL with a password."""
-    known = credentials()
+    known = credentials.values()
     for path, item in values.items():
         value = item if isinstance(item, str) else repr(item)
         for name, secret in known.items():
@@ -117,7 +96,7 @@ def refuse_secrets(values: Mapping[str, object]) -> None:
 
 def holds_secret(data: bytes) -> list[str]:
     """Return the names of the credential variables whose value occurs in some bytes."""
-    return [name for name, value in credentials().items() if value.encode() in data]
+    return [name for name, value in credentials.values().items() if value.encode() in data]
 
 
 def literal_secrets(text: str) -> list[int]:

@@ -37,6 +37,7 @@ class Replica:
     notes: tuple[str, ...] = ()
     error: str = ""
     failures: int = 0  # attempts in a row that ended without a receipt
+    refused: frozenset[int] = frozenset()  # sequence numbers of events that failed
     waits: int = 0  # signs of life while the destination's pace is kept
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of import, open and close
 
@@ -67,6 +68,10 @@ def replica(directory: Path, label: str) -> Replica:
                 notes.clear()
                 result = Replica(label, failures=result.failures, error=result.error)
             result = dataclasses.replace(result, started=True, state="open")
+        elif "forgotten" in line:  # the server does not hold what was confirmed: everything is in doubt
+            counts.clear()
+            notes.clear()
+            result = Replica(label, where=result.where, started=True, failures=result.failures)
         elif "opened" in line:
             result = dataclasses.replace(result, where=line["opened"], state="open", seconds=seconds)
         elif "closed" in line:
@@ -79,9 +84,10 @@ def replica(directory: Path, label: str) -> Replica:
             counts[line["state"]] += 1
             if line.get("note"):
                 notes[f"{line['kind']}: {line['note']}"] += 1
+            refused = result.refused | {line["sequence"]} if line["state"] == "failed" else result.refused
             thinned = (line["count"], line["total"]) if line["state"] == "thinned" else (0, 0)
-            result = dataclasses.replace(result, delivered=line["sequence"] + 1, failures=0, kept=result.kept + thinned[0],
-                                         total=result.total + thinned[1])
+            result = dataclasses.replace(result, delivered=line["sequence"] + 1, failures=0, refused=refused,
+                                         kept=result.kept + thinned[0], total=result.total + thinned[1])
     said = tuple(note if times == 1 else f"{note} ({times} times)" for note, times in notes.items())
     return dataclasses.replace(result, counts=dict(counts), notes=said)
 
@@ -140,3 +146,10 @@ def lines(directory: Path, label: str) -> Iterator[dict[str, Any]]:
                 fields = json.loads(line)
                 if isinstance(fields, dict):
                     yield fields
+
+
+def recent(directory: Path, label: str, seconds: float) -> list[tuple[float, int]]:
+    """Return (seconds ago, values) of the metrics that were confirmed in the last seconds."""
+    now = time.time()
+    return [(now - line["at"], line["count"]) for line in lines(directory, label)
+            if line.get("kind") == "Metrics" and now - line["at"] < seconds]

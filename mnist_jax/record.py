@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,8 +74,8 @@ class Record:
 
     def __init__(self, directory: Path, run: events.Run, file: int, count: int, digest: str):
         self.directory, self.run = directory, run
-        self._file, self._count, self._digest = file, count, digest
-        self._size = os.fstat(file).st_size
+        self._file, self._lock = file, threading.Lock()
+        self._state = (count, digest, os.fstat(file).st_size)  # one value, so that no interruption leaves half of it
         self.seconds = 0.0  # spent in append, blobs included
 
     def __enter__(self) -> Record:
@@ -90,22 +91,30 @@ class Record:
           RecordError: the disk is full or not writable. What was recorded before stays readable.
         """
         started = time.perf_counter()
-        now, count, digest, lines = time.time(), self._count, self._digest, []
-        for event in facts:
-            line, digest = _line(count, now, event, digest)
-            lines.append(line)
-            count += 1
-        try:
-            _write_all(self._file, b"".join(lines))
-            os.fsync(self._file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
-            raise errors.RecordError(
-                f"{self.directory / 'events.jsonl'}: cannot record events {self._count}-{count - 1}: {error.strerror}; make "
-                f"room or restore access, then start the run again") from error
-        self._count, self._digest = count, digest
-        self._size += sum(map(len, lines))
+        with self._lock:
+            first, digest, size = self._state
+            count, now, lines = first, time.time(), []
+            for event in facts:
+                line, digest = _line(count, now, event, digest)
+                lines.append(line)
+                count += 1
+            data = b"".join(lines)
+            after = (count, digest, size + len(data))
+            try:
+                _write_all(self._file, data)
+                os.fsync(self._file)
+                self._state = after
+            except BaseException as error:  # an interruption, too, leaves all of them or none
+                with contextlib.suppress(OSError):
+                    if not isinstance(error, OSError) and os.fstat(self._file).st_size == after[2]:
+                        self._state = after
+                    else:
+                        os.ftruncate(self._file, size)
+                if not isinstance(error, OSError):
+                    raise
+                raise errors.RecordError(
+                    f"{self.directory / 'events.jsonl'}: cannot record events {first}-{count - 1}: {error.strerror}; make "
+                    f"room or restore access, then start the run again") from error
         self.seconds += time.perf_counter() - started
 
     def blob(self, data: bytes, name: str) -> events.Blob:
@@ -119,8 +128,12 @@ class Record:
         """Write the outcome, the number of events and the last digest into run.json, and let the directory go."""
         if self._file < 0:
             return
+        count, digest, _ = self._state
         try:
-            run_file.write(self.directory, self.run, outcome or "failed", {"count": self._count, "sha256": self._digest})
+            run_file.write(self.directory, self.run, outcome or "failed", {"count": count, "sha256": digest})
+        except OSError as error:
+            raise errors.RecordError(f"{self.directory / 'run.json'}: cannot record the outcome {outcome!r}: "
+                                     f"{error.strerror}; make room or restore access") from error
         finally:
             os.close(self._file)
             self._file = -1
@@ -138,15 +151,19 @@ def create(directory: Path, run: events.Run) -> Record:
       DirectoryTaken: it holds another run, or is being written by another process.
       UserError: it cannot be written.
     """
+    file = -1
     try:
         directory.mkdir(parents=True, exist_ok=True)
         file = _lock(directory)
         if (directory / "run.json").exists():
-            os.close(file)
             raise DirectoryTaken(f"{directory}: expected an empty or new run directory, found a run in it; "
                                  f"choose another --workdir")
         run_file.write(directory, run, "running", None)
-    except OSError as error:
+    except BaseException as error:
+        if file >= 0:
+            os.close(file)
+        if not isinstance(error, OSError):
+            raise
         raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
                                f"choose another --workdir") from error
     return Record(directory, run, file, 0, "")

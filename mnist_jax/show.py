@@ -91,10 +91,15 @@ def result_table(directory: Path, seconds: float) -> str:
 
 
 def left_over(directory: Path) -> list[str]:
-    """Return a line with the command to send the rest for each delivery that is not complete."""
-    count = len(record.read(directory).entries)
-    return [f"{replica.label}: {state['pending']} events pending; send them with: {receipts.command(directory, replica.label)}"
-            for replica in receipts.replicas(directory)
-            if (state := replica.summary(count))["state"] != "complete" or state["failed"]]
+    """Return a line for each delivery that is not complete, with the command that sends the rest, or has refused events."""
+    count, said = len(record.read(directory).entries), []
+    for replica in receipts.replicas(directory):
+        state = replica.summary(count)
+        if state["failed"]:
+            said.append(f"{replica.label}: {state['failed']} events refused; show {directory} --json says why")
+        if state["state"] != "complete":
+            command = receipts.command(directory, replica.label)
+            said.append(f"{replica.label}: {state['pending']} events pending; send them with: {command}")
+    return said
 
 

@@ -10,6 +10,7 @@ The record may stop the loop (a full disk), a tracker never does.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax import background, errors, events, provenance, receipts, record, settings, tracking
+from mnist_jax import background, credentials, errors, events, provenance, receipts, record, settings, show, tracking
 
 
 class Tracked:
@@ -56,7 +57,7 @@ class Tracked:
         elif error is not None:
             self.outcome = "failed"
             with contextlib.suppress(errors.RecordError):
-                self.text("error", self._step, provenance.mask(f"{type(error).__name__}: {error}"))
+                self.text("error", self._step, credentials.mask(f"{type(error).__name__}: {error}"))
         self.close()
 
     def append(self, *facts: events.Event) -> None:
@@ -102,6 +103,9 @@ class Tracked:
             self._recorder.close(self.outcome)
         finally:
             self.deliveries = background.finish(self._delivering)
+            with contextlib.suppress(errors.UserError, errors.RecordError):
+                for line in show.left_over(self.directory):
+                    print(line, file=sys.stderr)
 
 
 def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracking.Choice = "local",
@@ -130,6 +134,10 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
     destinations = tracking.destinations(tracker, tracker_mode)
     for line in [said for destination in destinations for said in destination.said()]:
         print(line, file=sys.stderr)
+    try:
+        json.dumps(dict(config or {}))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise errors.UserError(f"config: expected values that JSON can hold, found others ({error}); convert them") from error
     identity = events.Run(record.new_id(), name, created or time.time(), dict(config or {}),
                           provenance.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
     recorder = record.create(Path(workdir), identity) if workdir else _new_directory(identity)
@@ -163,6 +171,9 @@ def _source(tracked: Tracked, script: Sequence[str | Path]) -> list[events.Event
             warnings.append(f"{name}, line {lines[0]}, looks as if it held a credential, and source is recorded and sent; "
                             f"move it to the environment")
         files.append(tracked.blob(content, name))
+    if provenance.literal_secrets("\n".join(line for line in patch.decode(errors="replace").split("\n") if line[:1] == "+")):
+        warnings.append("the uncommitted changes look as if they held a credential, and they are recorded and sent; move it "
+                        "to the environment")
     kept_patch = tracked.blob(patch, "uncommitted.diff") if patch else None
     facts: list[events.Event] = [events.Source(commit, branch, remote, dirty, kept_patch, tuple(files))]
     if warnings:

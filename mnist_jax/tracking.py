@@ -40,6 +40,10 @@ class Receipt:
     total: int = 1
 
 
+class Forgotten(OSError):
+    """A destination does not hold what it had confirmed: everything is read back, and what is missing sent again."""
+
+
 class Tracker(Protocol):
     """A backend: four methods, no vendor object among their results. mnist_jax.contract proves one."""
 

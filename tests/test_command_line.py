@@ -104,6 +104,7 @@ def test_a_config_with_a_credential_is_refused():
 
 @pytest.mark.parametrize("arguments", [["show", "nowhere"], ["deliver", "nowhere", "--tracker=neptune"],
                                        ["deliver", "nowhere", "--tracker=neptun"],
+                                       ["deliver", "nowhere", "--tracker=local"],
                                        ["import", "nowhere", "--workdir=runs/never"],
                                        ["export", "nowhere", "--parquet=runs/never"]])
 def test_a_run_that_is_not_there(arguments):

@@ -25,7 +25,8 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def dataset(folder: Path | str, **changes) -> settings.Dataset:
-    return settings.Dataset(**{"name": "mnist", "data_dir": str(folder), "validation_examples": 100, "split_seed": 0} | changes)
+    return settings.Dataset(**{"name": "mnist", "data_dir": str(folder), "validation_examples": 100, "split_seed": 0,
+                                "keep": False} | changes)
 
 
 def digests(splits: data.Splits) -> list[str]:

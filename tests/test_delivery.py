@@ -112,6 +112,25 @@ def test_an_online_delivery_goes_on_from_its_cursor_and_is_told_what_was_confirm
     assert replica.state == "complete" and replica.counts == {"sent": 6}
 
 
+def test_a_refused_event_is_not_told_as_confirmed_when_the_delivery_goes_on(recorded, memory, monkeypatch):
+    monkeypatch.setattr(delivery, "_BATCH", 2)
+    server = tracking.Destination("neptune", "online", "host:1")
+    facts = [entry.event for entry in record.read(recorded).entries]
+
+    def write(event):
+        if event == facts[0]:
+            raise ValueError("never")
+        if event == facts[4]:
+            raise OSError("gone")
+        return tracking.Receipt("sent")
+
+    memory.write = write
+    assert delivery.deliver(recorded, server).delivered == 4
+    memory.write = lambda event: tracking.Receipt("sent")
+    replica = delivery.deliver(recorded, server)
+    assert memory.earlier == facts[1:4] and replica.counts == {"failed": 1, "sent": 5}
+
+
 def _writes(memory: Memory, most: int):
     def write(event):
         if len(memory.kept) >= most:
@@ -186,3 +205,20 @@ def test_a_child_without_progress_is_ended_within_the_bound(recorded, monkeypatc
     started = time.monotonic()
     (replica,) = background.finish([child])
     assert time.monotonic() - started < 3 and replica.state != "complete"
+
+
+def test_the_end_of_a_run_is_seen_though_a_forked_process_keeps_the_pipe_open(tmp_path):
+    code = ("import os, sys, time; from pathlib import Path; from mnist_jax import background, events, record, tracking\n"
+            "directory = Path(sys.argv[1])\n"
+            "with record.create(directory, events.Run(record.new_id(), 'forks', 0.0, {}, ())) as recorder:\n"
+            "    recorder.append(events.Status(0, 'running'))\n"
+            "    (process,) = background.start(directory, [tracking.Destination('neptune', 'offline')])\n"
+            "    if os.fork() == 0:\n        time.sleep(20)\n        os._exit(0)\n"
+            "    recorder.close('finished')\n"
+            "started = time.monotonic()\n"
+            "(replica,) = background.finish([process])\n"
+            "print(replica.state, time.monotonic() - started < 8)\n"
+            "sys.stdout.flush()\nos._exit(0)")
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip() == "complete True"
+        process.kill()

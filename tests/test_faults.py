@@ -175,6 +175,25 @@ def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, fi
         assert arrived == online_ones
 
 
+def test_a_server_that_forgot_everything_is_given_everything_again(tracker, recorded, undisturbed, tmp_path):
+    """The server was set up anew at the same address: what had been confirmed is missing there."""
+    whole = record.read(recorded)
+    half = tmp_path / "half"
+    with online.serve(tracker) as served, record.create(half, whole.run) as recorder:
+        shutil.copytree(recorded / "blobs", half / "blobs")
+        middle = len(whole.entries) // 2
+        recorder.append(*(entry.event for entry in whole.entries[:middle]))
+        assert served.deliver(half).delivered == middle
+        getattr(served.store, "runs" if tracker == "neptune" else "experiments").clear()
+        recorder.append(*(entry.event for entry in whole.entries[middle:]))
+        recorder.close("finished")
+        replica = served.deliver(half)
+        if replica.state == "failed" and replica.delivered == 0:
+            replica = served.deliver(half)
+        assert replica.state == "complete", replica.error
+        assert served.contents(whole.run.id) == undisturbed[tracker][0]
+
+
 def test_odd_values_arrive_or_are_said(tracker, tmp_path):
     directory = tmp_path / "run"
     identity = events.Run(record.new_id(), "odd", 0.0, {}, ())

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,36 @@ def test_an_atomic_write_leaves_no_partial_file(tmp_path):
     blobs.write_atomically(tmp_path / "file", b"one")
     blobs.write_atomically(tmp_path / "file", b"two")
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_an_interruption_inside_an_append_leaves_all_of_it_or_none(tmp_path, monkeypatch, moment):
+    with record.create(tmp_path / "run", identity()) as recorder:
+        recorder.append(events.Status(0, "running"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync" if moment == "after" else "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                recorder.append(events.Text("note", 1, "interrupted"))
+        recorder.append(events.Status(1, "interrupted"))
+        recorder.close("interrupted")
+    kept = [entry.event for entry in record.read(tmp_path / "run").entries]
+    assert kept[0] == events.Status(0, "running") and kept[-1] == events.Status(1, "interrupted")
+    assert len(kept) == (3 if moment == "after" else 2)
+
+
+def test_threads_may_record_into_one_run(tmp_path):
+    with record.create(tmp_path / "run", identity()) as recorder:
+        threads = [threading.Thread(target=lambda: [recorder.append(events.Status(step, "running")) for step in range(50)])
+                   for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(record.read(tmp_path / "run").entries) == 200
+
+
+def test_a_run_that_cannot_be_written_down_leaves_no_lock_behind(tmp_path):
+    odd = events.Run(record.new_id(), "odd", 0.0, {"path": tmp_path}, ())
+    with pytest.raises(TypeError):
+        record.create(tmp_path / "run", odd)
+    record.create(tmp_path / "run", identity()).close("finished")

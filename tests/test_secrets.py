@@ -74,6 +74,21 @@ def test_a_config_that_holds_one_is_refused(repository, tmp_path, config):
     assert CANARY not in str(refused.value) and not (tmp_path / "run").exists()
 
 
+def test_a_key_that_the_server_refuses_is_not_written_down(tmp_path, monkeypatch):
+    with online.serve("comet") as served:
+        for name, value in served.bad_key.items():
+            monkeypatch.setenv(name, value)
+        with mnist_jax.track("mine", tracker="comet", tracker_mode="online", workdir=tmp_path / "run") as run:
+            run.metrics(1, {"x": 1.0})
+    assert run.deliveries[0].state == "failed" and run.deliveries[0].error
+    assert served.bad_key["COMET_API_KEY"].encode() not in everything(tmp_path)
+
+
+def test_a_credential_of_a_command_line_is_masked_however_it_is_spelt():
+    assert provenance.command_line(["--api_key=a", "--token", "b", "comet.api_key=c", "--epochs=3", "x=1"]) == (
+        "--api_key=***", "--token", "***", "comet.api_key=***", "--epochs=3", "x=1")
+
+
 @pytest.mark.parametrize(("line", "found"), [
     ("num_memory_tokens = 16", []), ("tokens = 'abcdefghijklmnopqrstuvwxyz'", []), ("token = os.environ['TOKEN']", []),
     ("api_key='0123456789abcdef'", [1]), ('{"password": "0123456789abcdef"}', [1]), ("COMET_API_KEY: '0123456789abcdef'", [1])])

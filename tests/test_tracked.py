@@ -81,6 +81,13 @@ def test_an_error_is_recorded_and_raised(tmp_path, error, outcome):
     assert [text.text for text in recorded.of(events.Text)] == (["ValueError: a bug of mine"] if outcome == "failed" else [])
 
 
+def test_an_interrupted_run_prints_the_command_that_sends_the_rest(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt), mnist_jax.track("mine", tracker="neptune", workdir=tmp_path / "run") as run:
+        run._delivering[0].end()
+        raise KeyboardInterrupt
+    assert f"python -m mnist_jax deliver {run.directory} --tracker=neptune" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fault", [f"{kind} in {method}" for kind in ("hang", "raise")
                                    for method in ("open", "write", "close")])
 def test_an_object_that_hangs_or_raises_changes_nothing(tmp_path, monkeypatch, fault):
@@ -100,6 +107,8 @@ def test_wrong_use_is_said_in_one_line(tmp_path):
         run.image("x", 1, b"GIF89a")
     with pytest.raises(errors.UserError, match="choose another --workdir"):
         mnist_jax.track("mine", workdir=tmp_path / "run")
+    with pytest.raises(errors.UserError, match="JSON can hold"):
+        mnist_jax.track("mine", {"path": tmp_path}, workdir=tmp_path / "other")
     with pytest.raises(errors.UserError, match="each tracker once"):
         mnist_jax.track("mine", tracker=[Kept(), Kept()], workdir=tmp_path / "other")
     assert not (tmp_path / "other").exists()
