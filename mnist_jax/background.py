@@ -169,7 +169,7 @@ def child_main(directory: Path, destination: tracking.Destination) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(19 - os.nice(0))  # training comes first
-    if hasattr(os, "SCHED_BATCH"):  # Linux: and is not interrupted when there is something to send
+    with contextlib.suppress(AttributeError, OSError):  # on Linux it is not even interrupted for it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
     def over(timeout_s: float) -> bool:
