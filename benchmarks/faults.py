@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
+    os.environ.update(online.PATIENT)
     with tempfile.TemporaryDirectory() as folder:
         figures = (parallel(parsed.parallel, Path(folder)) if parsed.parallel
                    else matrix(parsed.tracker.split(","), parsed.faults.split(","), parsed.epochs, Path(folder)))
@@ -96,7 +97,7 @@ def train(directory: Path, epochs: int, environment: dict[str, str], tracker: st
     """Train in a process of its own; return what its record says."""
     command = [sys.executable, "run.py", "--config=configs/mlp.py:digits", f"--config.epochs={epochs}", f"--tracker={tracker}",
                "--tracker_mode=auto", f"--workdir={directory}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **online.PATIENT, **environment})
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment})
     ended = time.time()
     recorded = record.read(directory)
     marks = [entry.time for entry in recorded.entries

@@ -105,7 +105,7 @@ def _neptune(store: Any, run: str) -> dict[str, Any]:
     if found is None:
         return {}
     assert not found.rejected, found.rejected
-    own = ("sys/id", "sys/creation_time", "sys/custom_run_id")
+    own = ("sys/id", "sys/creation_time", "sys/custom_run_id", "source_code/entrypoint")  # the last is the client's own
     return {path: _untimed(field) for path, field in found.fields.items() if path not in own}
 
 
