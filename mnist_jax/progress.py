@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,9 @@ def bar(total: int, steps_per_epoch: int) -> Any:
     import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    shown = tqdm.tqdm(total=total, bar_format=layout, dynamic_ncols=True, leave=False)
+    known = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # where a terminal does not know, tqdm would show nothing
+    size = {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
+    shown = tqdm.tqdm(total=total, bar_format=layout, leave=False, **size)
 
     def update(step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         epochs = total // steps_per_epoch
