@@ -49,6 +49,16 @@ def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
     return found
 
 
+def deliver_half(served: online.Online, whole: record.Recorded, recorder: record.Record) -> list[events.Event]:
+    """Record and deliver the first half of a run's events; return the others."""
+    shutil.copytree(whole.directory / "blobs", recorder.directory / "blobs")
+    facts = [entry.event for entry in whole.entries]
+    middle = len(facts) // 2
+    recorder.append(*facts[:middle])
+    assert served.deliver(recorder.directory).delivered == middle
+    return facts[middle:]
+
+
 def heal_and_compare(served: online.Online, directory: Path, expected: dict) -> None:
     served.server.start()
     replica = served.deliver(directory)
@@ -90,14 +100,10 @@ def test_a_bad_key_is_said_and_made_up_for(tracker, recorded, undisturbed):
 
 def test_a_run_that_grew_is_continued_in_the_same_remote_run(tracker, tmp_path, recorded):
     """Half of the record is delivered, then all of it: one remote run, nothing twice."""
-    whole = record.read(recorded)
-    half = tmp_path / "half"
+    whole, half = record.read(recorded), tmp_path / "half"
     with online.serve(tracker) as served, record.create(half, whole.run) as recorder:
-        shutil.copytree(recorded / "blobs", half / "blobs")
-        middle = len(whole.entries) // 2
-        recorder.append(*(entry.event for entry in whole.entries[:middle]))
-        assert served.deliver(half).delivered == middle
-        recorder.append(*(entry.event for entry in whole.entries[middle:]))
+        rest = deliver_half(served, whole, recorder)
+        recorder.append(*rest)
         recorder.close("finished")
         replica = served.deliver(half)
         assert replica.state == "complete", replica.error
@@ -177,15 +183,11 @@ def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, fi
 
 def test_a_server_that_forgot_everything_is_given_everything_again(tracker, recorded, undisturbed, tmp_path):
     """The server was set up anew at the same address: what had been confirmed is missing there."""
-    whole = record.read(recorded)
-    half = tmp_path / "half"
+    whole, half = record.read(recorded), tmp_path / "half"
     with online.serve(tracker) as served, record.create(half, whole.run) as recorder:
-        shutil.copytree(recorded / "blobs", half / "blobs")
-        middle = len(whole.entries) // 2
-        recorder.append(*(entry.event for entry in whole.entries[:middle]))
-        assert served.deliver(half).delivered == middle
+        rest = deliver_half(served, whole, recorder)
         getattr(served.store, "runs" if tracker == "neptune" else "experiments").clear()
-        recorder.append(*(entry.event for entry in whole.entries[middle:]))
+        recorder.append(*rest)
         recorder.close("finished")
         replica = served.deliver(half)
         if replica.state == "failed" and replica.delivered == 0:
