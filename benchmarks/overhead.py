@@ -1,21 +1,24 @@
 """What tracking costs: training with Neptune and Comet beside it against training alone, and a value in the record.
 
-    python benchmarks/overhead.py                       20 pairs of runs of a minute each, about 50 minutes
+    python benchmarks/overhead.py                       20 pairs of runs of a minute each, about 55 minutes
     python benchmarks/overhead.py --pairs=3 --json=overhead.json
 
-Each run trains configs/cnn.py on as many images as MNIST has (noise: what they show costs nothing) in a process of its own;
-the two of a pair follow one another, in changing order. What is compared is the time of an epoch, recording included, from
-the first epoch that ends with both trackers open to the last; the same epochs in both runs of a pair. The figure is the
-median over pairs, with the interval of the median at 95% (bootstrap). Importing, opening and closing the clients is
-reported apart.
+Each run trains configs/cnn.py on as many images as MNIST has (noise: what they show costs nothing) in a process of its own.
+The machine's own speed drifts by more than what is measured, so the two runs of a pair take turns of two seconds: one is
+stopped (SIGSTOP), its deliveries with it, while the other runs. What is compared is the time of an epoch, recording
+included, counting a run's own turns only, from the first epoch that ends with both trackers open to the last; the same
+epochs in both runs of a pair. The figure is the median over pairs, with the interval of the median at 95% (bootstrap).
+Importing, opening and closing the clients is reported apart.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -33,12 +37,14 @@ from mnist_jax import events, idx, receipts, record  # noqa: E402
 
 TRACKERS = ("neptune-offline", "comet-offline")
 EPOCH_MARK = "train/epoch_loss"
+TURN_S = 2.0
+Turns = list[tuple[float, float]]  # start and end of each, seconds since 1970
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=5, help="the first is not compared")
+    parser.add_argument("--epochs", type=int, default=4, help="the first is not compared")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
     figures: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "machine": platform.machine(),
@@ -69,16 +75,18 @@ def measure(pairs: int, epochs: int, folder: Path, figures: dict[str, Any]) -> N
     """Run the pairs, print each, and add it to the figures."""
     for pair in range(pairs):
         order = ("local", "neptune,comet") if pair % 2 else ("neptune,comet", "local")
-        found = {tracker: train(tracker, folder / f"{pair}-{tracker.replace(',', '-')}", epochs, folder / "data")
-                 for tracker in order}
+        directories = {tracker: folder / f"{pair}-{tracker.replace(',', '-')}" for tracker in order}
+        turns = take_turns({tracker: start(tracker, directories[tracker], epochs, folder / "data") for tracker in order})
+        found = {tracker: times(directories[tracker], turns[tracker]) for tracker in order}
         both, alone = found["neptune,comet"], found["local"]
         first = both["epochs_before_open"]
-        ratio = seconds_an_epoch(both, first) / seconds_an_epoch(alone, first)
-        seconds = [both["seconds"], alone["seconds"]]
-        figures["pairs"].append({"ratio": ratio, "first_epoch": first, "seconds": seconds, "clients": both["clients"],
+        seconds = [(run["marks"][-1] - run["marks"][first]) / (len(run["marks"]) - 1 - first) for run in (both, alone)]
+        ratio = seconds[0] / seconds[1]
+        figures["pairs"].append({"ratio": ratio, "first_epoch": first, "seconds_an_epoch": seconds,
+                                 "seconds": [both["seconds"], alone["seconds"]], "clients": both["clients"],
                                  "end": both["end"]})
-        print(f"pair {pair + 1}: {ratio - 1:+.2%} (after epoch {first + 1}, runs of {seconds[0]:.0f} and {seconds[1]:.0f} s)",
-              flush=True)
+        print(f"pair {pair + 1}: {ratio - 1:+.2%} (after epoch {first + 1}, {seconds[0]:.2f} and {seconds[1]:.2f} s an epoch, "
+              f"runs of {both['seconds']:.0f} and {alone['seconds']:.0f} s)", flush=True)
 
 
 def report(figures: dict[str, Any]) -> None:
@@ -111,26 +119,56 @@ def record_cost(values: int = 430 * 2, chunks: int = 500) -> dict[str, float]:
     return {"microseconds_per_value": seconds / (values * chunks) * 1e6, "bytes_per_value": size / (values * chunks)}
 
 
-def train(tracker: str, directory: Path, epochs: int, data: Path) -> dict[str, Any]:
-    """Train in a process of its own; return what its record says of time."""
+def start(tracker: str, directory: Path, epochs: int, data: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "run.py", "--config=configs/cnn.py", f"--config.dataset.data_dir={data}",
                f"--config.epochs={epochs}", f"--tracker={tracker}", "--tracker_mode=offline", f"--workdir={directory}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def take_turns(runs: dict[str, subprocess.Popen[bytes]]) -> dict[str, Turns]:
+    """Let one run go on at a time, until all have ended; return the turns of each."""
+    turns: dict[str, Turns] = {name: [] for name in runs}
+    for run in runs.values():
+        signal_all(run, signal.SIGSTOP)
+    while going := [name for name, run in runs.items() if run.poll() is None]:
+        for name in going:
+            signal_all(runs[name], signal.SIGCONT)
+            started = time.time()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                runs[name].wait(TURN_S)
+            turns[name].append((started, time.time()))
+            signal_all(runs[name], signal.SIGSTOP)
+    failed = [name for name, run in runs.items() if run.returncode]
+    if failed:
+        raise SystemExit(f"expected exit code 0 of the runs, found another of {', '.join(failed)}")
+    return turns
+
+
+def signal_all(run: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a run and its deliveries."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(run.pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
+
+
+def times(directory: Path, turns: Turns) -> dict[str, Any]:
+    """Return what the record of a run says of time, in seconds of its own turns since its first event."""
+    def own(moment: float) -> float:
+        return sum(max(0.0, min(moment, to) - since) for since, to in turns)
+
     entries = record.read(directory).entries
-    marks = [entry.time for entry in entries
+    begun = own(entries[0].time)
+    marks = [own(entry.time) - begun for entry in entries
              if isinstance(entry.event, events.Metrics) and EPOCH_MARK in entry.event.values]
-    labels = TRACKERS if tracker != "local" else ()
-    replicas = {label: receipts.replica(directory, label) for label in labels}
+    replicas = receipts.replicas(directory)
     assert all(replica.state == "complete" for replica in replicas.values()), replicas
-    moments = {word: max((line["at"] for label in labels for line in receipts.lines(directory, label) if word in line),
-                         default=0.0) for word in ("opened", "closed")}
-    return {"marks": marks, "seconds": marks[-1] - entries[0].time, "end": moments["closed"] - entries[-1].time,
+    moments = {word: max((own(line["at"]) - begun for label in replicas for line in receipts.lines(directory, label)
+                          if word in line), default=0.0) for word in ("opened", "closed")}
+    return {"marks": marks, "seconds": marks[-1], "end": moments["closed"] - own(entries[-1].time) + begun,
             "epochs_before_open": sum(mark < moments["opened"] for mark in marks),
             "clients": {label: replica.seconds for label, replica in replicas.items()}}
-
-
-def seconds_an_epoch(run: dict[str, Any], first: int) -> float:
-    return (run["marks"][-1] - run["marks"][first]) / (len(run["marks"]) - 1 - first)
 
 
 if __name__ == "__main__":
