@@ -13,7 +13,6 @@ what `deliver` leaves there is compared with what an undisturbed delivery of the
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -26,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+from turns import Turns, take_turns  # noqa: E402
 
 import online  # noqa: E402
 from mnist_jax import background, events, record, show  # noqa: E402
@@ -57,24 +58,19 @@ def main() -> None:
 
 def matrix(trackers: list[str], faults: list[str], epochs: int, folder: Path) -> list[dict[str, Any]]:
     """Print and return a row for each tracker and fault."""
-    alone = [train(folder / f"alone-{number}", epochs, {}) for number in range(3)]
-    bits = {run["bits"] for run in alone}
-    assert len(bits) == 1, "two runs without a tracker differ"
-    usual = statistics.median(run["epoch"] for run in alone)
     rows = []
     print(f"{'tracker':9}{'fault':16}{'same bits':>10}{'training':>10}{'end':>8}{'events':>8}  after healing", flush=True)
     for tracker in trackers:
         with online.serve(tracker) as served:
-            os.environ.update(served.environment)
-            run = train(folder / f"{tracker}-whole", epochs, served.environment, tracker)
+            whole = train_pair(folder / f"{tracker}-whole", epochs, served.environment, tracker)
             requests = served.server.requests
-        assert run["state"] == "complete", run
+        assert whole["state"] == "complete", whole
         for fault in faults:
             directory = folder / f"{tracker}-{fault}"
             with online.serve(tracker) as served:
                 served.server.faults = (Faults(die_after=requests * int(fault[5:]) // 10) if fault.startswith("dies-")
                                         else FAULTS[fault])
-                run = train(directory, epochs, served.bad_key if fault == "bad-key" else served.environment, tracker)
+                run = train_pair(directory, epochs, served.bad_key if fault == "bad-key" else served.environment, tracker)
                 served.server.start()
                 os.environ.update(served.environment)
                 (replica,) = background.deliver(directory, tracker, "online")
@@ -83,31 +79,44 @@ def matrix(trackers: list[str], faults: list[str], epochs: int, folder: Path) ->
             with online.serve(tracker) as served:
                 served.deliver(directory)
                 same = replica.state == "complete" and served.contents(record.read(directory).run.id) == healed
-            rows.append({"tracker": tracker, "fault": fault, "same_bits": run["bits"] in bits, "end": run["end"],
-                         "training": run["epoch"] / usual, "events": run["events"], "healed": same})
-            print(f"{tracker:9}{fault:16}{'yes' if rows[-1]['same_bits'] else 'NO':>10}{run['epoch'] / usual - 1:>+10.1%}"
+            rows.append({"tracker": tracker, "fault": fault, "healed": same, **run})
+            print(f"{tracker:9}{fault:16}{'yes' if run['same_bits'] else 'NO':>10}{run['training'] - 1:>+10.1%}"
                   f"{run['end']:>7.1f}s{run['events']:>8}  {'as undisturbed' if same else 'NOT as undisturbed'}", flush=True)
-    print(f"training beside a failing server: median {statistics.median(row['training'] for row in rows) - 1:+.1%}, "
-          f"longest end {max(row['end'] for row in rows):.1f} s, "
+    ratios = [row["training"] for row in rows]
+    print(f"training of {rows[0]['seconds']:.0f} s beside a failing server: median {statistics.median(ratios) - 1:+.2%}, "
+          f"from {min(ratios) - 1:+.1%} to {max(ratios) - 1:+.1%}, longest end {max(row['end'] for row in rows):.1f} s, "
           f"{sum(row['same_bits'] and row['healed'] for row in rows)} of {len(rows)} rows whole")
     return rows
 
 
-def train(directory: Path, epochs: int, environment: dict[str, str], tracker: str = "local") -> dict[str, Any]:
-    """Train in a process of its own; return what its record says."""
+def train_pair(directory: Path, epochs: int, environment: dict[str, str], tracker: str) -> dict[str, Any]:
+    """Train beside a tracker and, in turns with it, without; return how they compare. The first keeps its directory."""
+    alone = directory.with_name(f"{directory.name}-alone")
+    turns = take_turns({"tracked": start(directory, epochs, environment, tracker), "alone": start(alone, epochs, {}, "local")})
+    found = {name: times(folder, turns[name]) for name, folder in (("tracked", directory), ("alone", alone))}
+    shutil.rmtree(alone)
+    tracked = found["tracked"]
+    states = [state["state"] for state in show.summary(directory)["deliveries"].values()]
+    return {"same_bits": tracked["bits"] == found["alone"]["bits"], "training": tracked["seconds"] / found["alone"]["seconds"],
+            "seconds": tracked["seconds"], "end": tracked["end"], "events": tracked["events"], "state": states[0]}
+
+
+def start(directory: Path, epochs: int, environment: dict[str, str], tracker: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "run.py", "--config=configs/mlp.py:digits", f"--config.epochs={epochs}", f"--tracker={tracker}",
                "--tracker_mode=auto", f"--workdir={directory}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment})
-    ended = time.time()
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            env={**os.environ, **environment})
+
+
+def times(directory: Path, turns: Turns) -> dict[str, Any]:
+    """Return what the record of a run says: its bits, and the seconds of its own turns that training and the end took."""
     recorded = record.read(directory)
-    marks = [entry.time for entry in recorded.entries
+    marks = [turns.own(entry.time) for entry in recorded.entries
              if isinstance(entry.event, events.Metrics) and "train/epoch_loss" in entry.event.values]
     series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
     bits = json.dumps([series, recorded.of(events.Model)[0].metadata["parameters_sha256"]])
-    states = [state["state"] for state in show.summary(directory)["deliveries"].values()]
-    return {"bits": bits, "end": ended - recorded.entries[-1].time, "events": len(recorded.entries),
-            "epoch": statistics.median(after - before for before, after in itertools.pairwise(marks)),
-            "state": states[0] if states else None}
+    return {"bits": bits, "seconds": marks[-1] - marks[0], "events": len(recorded.entries),
+            "end": turns.own(float("inf")) - turns.own(recorded.entries[-1].time)}
 
 
 def parallel(runs: int, folder: Path) -> dict[str, Any]:

@@ -14,11 +14,9 @@ Importing, opening and closing the clients is reported apart.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
-import signal
 import statistics
 import subprocess
 import sys
@@ -28,17 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from turns import Turns, take_turns  # noqa: E402
 
 from mnist_jax import events, idx, receipts, record  # noqa: E402
 
 TRACKERS = ("neptune-offline", "comet-offline")
 EPOCH_MARK = "train/epoch_loss"
-TURN_S = 2.0
-Turns = list[tuple[float, float]]  # start and end of each, seconds since 1970
 
 
 def main() -> None:
@@ -125,48 +122,17 @@ def start(tracker: str, directory: Path, epochs: int, data: Path) -> subprocess.
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def take_turns(runs: dict[str, subprocess.Popen[bytes]]) -> dict[str, Turns]:
-    """Let one run go on at a time, until all have ended; return the turns of each."""
-    turns: dict[str, Turns] = {name: [] for name in runs}
-    for run in runs.values():
-        signal_all(run, signal.SIGSTOP)
-    while going := [name for name, run in runs.items() if run.poll() is None]:
-        for name in going:
-            signal_all(runs[name], signal.SIGCONT)
-            started = time.time()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                runs[name].wait(TURN_S)
-            turns[name].append((started, time.time()))
-            signal_all(runs[name], signal.SIGSTOP)
-    failed = [name for name, run in runs.items() if run.returncode]
-    if failed:
-        raise SystemExit(f"expected exit code 0 of the runs, found another of {', '.join(failed)}")
-    return turns
-
-
-def signal_all(run: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a run and its deliveries."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(run.pid)
-        for each in (process, *process.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.send_signal(number)
-
-
 def times(directory: Path, turns: Turns) -> dict[str, Any]:
     """Return what the record of a run says of time, in seconds of its own turns since its first event."""
-    def own(moment: float) -> float:
-        return sum(max(0.0, min(moment, to) - since) for since, to in turns)
-
     entries = record.read(directory).entries
-    begun = own(entries[0].time)
-    marks = [own(entry.time) - begun for entry in entries
+    begun = turns.own(entries[0].time)
+    marks = [turns.own(entry.time) - begun for entry in entries
              if isinstance(entry.event, events.Metrics) and EPOCH_MARK in entry.event.values]
     replicas = receipts.replicas(directory)
     assert all(replica.state == "complete" for replica in replicas.values()), replicas
-    moments = {word: max((own(line["at"]) - begun for label in replicas for line in receipts.lines(directory, label)
+    moments = {word: max((turns.own(line["at"]) - begun for label in replicas for line in receipts.lines(directory, label)
                           if word in line), default=0.0) for word in ("opened", "closed")}
-    return {"marks": marks, "seconds": marks[-1], "end": moments["closed"] - own(entries[-1].time) + begun,
+    return {"marks": marks, "seconds": marks[-1], "end": moments["closed"] - turns.own(entries[-1].time) + begun,
             "epochs_before_open": sum(mark < moments["opened"] for mark in marks),
             "clients": {label: replica.seconds for label, replica in replicas.items()}}
 
