@@ -128,7 +128,7 @@ def times(directory: Path, turns: Turns) -> dict[str, Any]:
     begun = turns.own(entries[0].time)
     marks = [turns.own(entry.time) - begun for entry in entries
              if isinstance(entry.event, events.Metrics) and EPOCH_MARK in entry.event.values]
-    replicas = receipts.replicas(directory)
+    replicas = {replica.label: replica for replica in receipts.replicas(directory)}
     assert all(replica.state == "complete" for replica in replicas.values()), replicas
     moments = {word: max((turns.own(line["at"]) - begun for label in replicas for line in receipts.lines(directory, label)
                           if word in line), default=0.0) for word in ("opened", "closed")}
