@@ -1,27 +1,19 @@
 """The durable record of a run: a directory, one event a line, bytes content-addressed.
 
-Each line of `events.jsonl` ends with a digest over itself and the digest before it, so that one changed byte is
-found and named. An append is on disk (fsync) when it returns; a torn last line is the sign of a crash and is dropped.
+`events.jsonl` is a journal: sealed line by line, and on disk when an append returns.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
-import hashlib
-import json
-import os
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import blobs, errors, events, run_file
-
-_SEAL = len(',"sha256":"') + 64 + len('"}')  # what follows an event on its line
+from mnist_jax import blobs, errors, events, journal, run_file
 
 
 class DirectoryTaken(errors.UserError):
@@ -72,10 +64,9 @@ class Recorded:
 class Record:
     """The one writer of a run directory. Close it, or use it as a context manager."""
 
-    def __init__(self, directory: Path, run: events.Run, file: int, count: int, digest: str):
-        self.directory, self.run = directory, run
-        self._file, self._lock = file, threading.Lock()
-        self._state = (count, digest, os.fstat(file).st_size)  # one value, so that no interruption leaves half of it
+    def __init__(self, directory: Path, run: events.Run, lines: journal.Journal):
+        self.directory, self.run, self._journal = directory, run, lines
+        self._closed = False
         self.seconds = 0.0  # spent in append, blobs included
 
     def __enter__(self) -> Record:
@@ -90,31 +81,14 @@ class Record:
         Raises:
           RecordError: the disk is full or not writable. What was recorded before stays readable.
         """
-        started = time.perf_counter()
-        with self._lock:
-            first, digest, size = self._state
-            count, now, lines = first, time.time(), []
-            for event in facts:
-                line, digest = _line(count, now, event, digest)
-                lines.append(line)
-                count += 1
-            data = b"".join(lines)
-            after = (count, digest, size + len(data))
-            try:
-                _write_all(self._file, data)
-                os.fsync(self._file)
-                self._state = after
-            except BaseException as error:  # an interruption, too, leaves all of them or none
-                with contextlib.suppress(OSError):
-                    if not isinstance(error, OSError) and os.fstat(self._file).st_size == after[2]:
-                        self._state = after
-                    else:
-                        os.ftruncate(self._file, size)
-                if not isinstance(error, OSError):
-                    raise
-                raise errors.RecordError(
-                    f"{self.directory / 'events.jsonl'}: cannot record events {first}-{count - 1}: {error.strerror}; make "
-                    f"room or restore access, then start the run again") from error
+        started, first = time.perf_counter(), self._journal.count
+        now = time.time()
+        try:
+            self._journal.append([{"time": now, "kind": type(event).__name__, "event": events.to_json(event)}
+                                  for event in facts])
+        except OSError as error:
+            raise errors.RecordError(f"{self._journal.path}: cannot record events {first}-{first + len(facts) - 1}: "
+                                     f"{error.strerror}; make room or restore access, then start the run again") from error
         self.seconds += time.perf_counter() - started
 
     def blob(self, data: bytes, name: str) -> events.Blob:
@@ -126,17 +100,17 @@ class Record:
 
     def close(self, outcome: str | None = None) -> None:
         """Write the outcome, the number of events and the last digest into run.json, and let the directory go."""
-        if self._file < 0:
+        if self._closed:
             return
-        count, digest, _ = self._state
+        self._closed = True
         try:
-            run_file.write(self.directory, self.run, outcome or "failed", {"count": count, "sha256": digest})
+            sealed = {"count": self._journal.count, "sha256": self._journal.digest}
+            run_file.write(self.directory, self.run, outcome or "failed", sealed)
         except OSError as error:
             raise errors.RecordError(f"{self.directory / 'run.json'}: cannot record the outcome {outcome!r}: "
                                      f"{error.strerror}; make room or restore access") from error
         finally:
-            os.close(self._file)
-            self._file = -1
+            self._journal.close()
 
 
 def new_id() -> str:
@@ -151,22 +125,27 @@ def create(directory: Path, run: events.Run) -> Record:
       DirectoryTaken: it holds another run, or is being written by another process.
       UserError: it cannot be written.
     """
-    file = -1
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = _lock(directory)
+    with _opening(directory) as lines:
         if (directory / "run.json").exists():
             raise DirectoryTaken(f"{directory}: expected an empty or new run directory, found a run in it; "
                                  f"choose another --workdir")
         run_file.write(directory, run, "running", None)
-    except BaseException as error:
-        if file >= 0:
-            os.close(file)
-        if not isinstance(error, OSError):
-            raise
-        raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
-                               f"choose another --workdir") from error
-    return Record(directory, run, file, 0, "")
+    return Record(directory, run, lines)
+
+
+def reopen(directory: Path) -> Record:
+    """Open the record of a run that has ended, to go on after its last whole event.
+
+    Raises:
+      DirectoryTaken: another process writes it.
+      UserError: there is no run, or it cannot be written.
+      RecordError: it is damaged.
+    """
+    read(directory)
+    with _opening(directory) as lines:
+        run = run_file.run(run_file.read(directory))
+        run_file.write(directory, run, "running", None)
+    return Record(directory, run, lines)
 
 
 def read(directory: Path | str) -> Recorded:
@@ -191,87 +170,48 @@ class Follower:
     """Reads a record that may still be growing; each `new()` yields the entries since the one before."""
 
     def __init__(self, directory: Path):
-        self.path = directory / "events.jsonl"
-        self.digest = ""
-        self._offset = self._count = 0
+        self._reader = journal.Reader(directory / "events.jsonl")
+
+    @property
+    def digest(self) -> str:
+        """The digest of the last line read."""
+        return self._reader.digest
 
     def new(self) -> Iterator[Entry]:
         """Yield the entries that are complete by now. Raises RecordError at a damaged line."""
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # torn, or still being written
-                entry = self._entry(line)
-                self._offset += len(line)  # before the entry is given away: the reader may stop at any of them
-                yield entry
-
-    def _entry(self, line: bytes) -> Entry:
-        body = line[: -_SEAL - 1] + b"}"
-        digest = hashlib.sha256(self.digest.encode() + body).hexdigest()
-        try:
-            if line[-_SEAL - 1:] != f',"sha256":"{digest}"}}\n'.encode():
-                raise ValueError("its digest does not match")
-            fields = json.loads(body)
-            entry = Entry(fields["sequence"], fields["time"], events.from_json(fields["kind"], fields["event"]))
-            if entry.sequence != self._count:
-                raise ValueError(f"expected sequence number {self._count}, found {entry.sequence}")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise errors.RecordError(f"{self.path}, line {self._count + 1}: damaged: {error}") from error
-        self.digest = digest
-        self._count += 1
-        return entry
+        for fields in self._reader.new():
+            try:
+                entry = Entry(fields["sequence"], fields["time"], events.from_json(fields["kind"], fields["event"]))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise errors.RecordError(f"{self._reader.path}, line {self._reader.count}: damaged: {error}") from error
+            yield entry
 
 
 def outcome_of(directory: Path, fields: dict[str, Any]) -> str:
     """Return the outcome; a run that says "running" but has no live writer was "killed"."""
-    if fields["outcome"] == "running" and not _is_locked(directory):
+    if fields["outcome"] == "running" and not journal.is_locked(directory / "events.jsonl"):
         return "killed"
     return fields["outcome"]
 
 
-def _line(sequence: int, now: float, event: events.Event, previous: str) -> tuple[bytes, str]:
-    fields = {"sequence": sequence, "time": now, "kind": type(event).__name__, "event": events.to_json(event)}
-    body = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
-    digest = hashlib.sha256(previous.encode() + body).hexdigest()
-    return body[:-1] + f',"sha256":"{digest}"}}\n'.encode(), digest
-
-
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view):]
-
-
-def _lock(directory: Path) -> int:
-    file = os.open(directory / "events.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-    for attempt in range(5):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError:
-            time.sleep(0.02 * attempt)  # a reader that asks who writes holds it for a moment
-    os.close(file)
-    writer = {}
-    with contextlib.suppress(errors.UserError, errors.RecordError):  # it may not have said yet who it is
-        writer = run_file.read(directory).get("writer", {})
-    raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on {writer.get('host')}); "
-                         f"wait for it or choose another --workdir")
-
-
-def _is_locked(directory: Path) -> bool:
+@contextlib.contextmanager
+def _opening(directory: Path) -> Iterator[journal.Journal]:
+    """Open the journal of a run's directory for writing; it is closed again if the block fails."""
+    lines = None
     try:
-        file = os.open(directory / "events.jsonl", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
+        directory.mkdir(parents=True, exist_ok=True)
+        lines = journal.Journal(directory / "events.jsonl")
+        yield lines
+    except BaseException as error:
+        if lines:
+            lines.close()
+        if isinstance(error, journal.Locked):
+            writer = {}
+            with contextlib.suppress(errors.UserError, errors.RecordError):  # it may not have said yet who it is
+                writer = run_file.read(directory).get("writer", {})
+            raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
+                                 f"{writer.get('host')}); wait for it or choose another --workdir") from None
+        if isinstance(error, OSError):
+            raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
+                                   f"choose another --workdir") from error
+        raise

@@ -10,7 +10,7 @@ import mnist_jax
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors", "credentials"]
-RECORD_WING = ["events", "blobs", "run_file", "record", "field", "limits", "tracking", "receipts", "neptune_client",
+RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "field", "limits", "tracking", "receipts", "neptune_client",
                "neptune_tracker", "comet_contents", "comet_client", "comet_tracker", "delivery", "contract", "background",
                "parquet", "images", "model_file", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train"]
