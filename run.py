@@ -20,7 +20,8 @@ _CONFIG = config_flags.DEFINE_config_file("config",
                                            help_string="The config file, such as configs/cnn.py or configs/cnn.py:digits.")
 _TRACKER = flags.DEFINE_string("tracker", "local", "Comma-separated trackers: neptune, comet; or local, the record alone.")
 _MODE = flags.DEFINE_enum("tracker_mode", "auto", tracking.MODES, "auto is online where credentials are set.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>.")
+_PARENT = flags.DEFINE_string("parent", None, "The directory of a run to go on from, as a new run: with more epochs, say.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>. The same again resumes.")
 
 
 def _parse(arguments: list[str]) -> list[str]:
@@ -54,7 +55,7 @@ def main(_: list[str]) -> int:
     experiment.keep_compiled(sources.cache_folder() / "compiled")
     config_path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
-                            script=[__file__, config_path], command=sys.argv, started=_STARTED)
+                            parent=_PARENT.value, script=[__file__, config_path], command=sys.argv, started=_STARTED)
     print(show.result_table(result.directory, result.seconds))
     return 0 if result.outcome == "finished" else 1
 

@@ -191,12 +191,12 @@ def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray) -> Any
 
 
 def our_parameters(model: str) -> dict[str, np.ndarray]:
-    from mnist_jax import export_model, train
+    from mnist_jax import train
 
     experiment = chosen(model)
     program = train.program(experiment, EXAMPLES, "cpu")
     state = train.initial_state(program, train.hyper(experiment.optimizer), np.uint32(0))
-    return export_model.flat_parameters(state.parameters)
+    return pytree.flatten(state.parameters)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ def get_config(dataset: str = "mnist") -> ConfigDict:
     config.dataset.split_seed = 0
     config.dataset.keep = False  # record the data itself as an artifact, too, and so send it to the trackers
 
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_s = 30.0  # at least so long between two states to go on from; 0: after every chunk
+    config.checkpoint.keep = 2  # the newest ones
+
     if dataset == "digits":
         config.epochs = 40
         config.batch_size = 32

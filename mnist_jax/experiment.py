@@ -1,4 +1,4 @@
-"""The only imperative loop: settings in, a recorded run out.
+"""Settings in, a recorded run out: begun, gone on with, or found finished.
 
 Nothing here waits for a tracker before the run is over; the record is the truth, and only it may stop the run.
 """
@@ -6,28 +6,28 @@ Nothing here waits for a tracker before the run is over; the record is the truth
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
-import io
-import resource
+import json
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from mnist_jax import (
+    arrays,
+    checkpoint,
     data,
     errors,
+    evaluation,
     events,
-    export_model,
-    images,
-    model_file,
-    predict,
+    interruption,
+    loop,
     progress,
     provenance,
     receipts,
@@ -38,8 +38,8 @@ from mnist_jax import (
     train,
 )
 
-_CHUNK_S = 1.0  # between two looks at the world: progress, signals
-_FIRST_CHUNK = 16  # updates; how fast the machine is, is not known yet
+# What a child may not change, since the state of its parent would not fit or would mean something else.
+_KEPT = ("model.", "dataset.", "batch_size", "optimizer.name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +53,27 @@ class Result:
     deliveries: tuple[receipts.Replica, ...]
 
 
+class _Parent(NamedTuple):
+    id: str
+    fact: events.Text  # what the child records of it
+    saved: checkpoint.Checkpoint
+
+
 def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choice = "local", tracker_mode: str = "auto",
-        workdir: str | Path | None = None, watch: bool = True, script: Sequence[str | Path] = (),
-        command: Sequence[str] = (), started: float | None = None) -> Result:
+        workdir: str | Path | None = None, parent: str | Path | None = None, stop_after: int | None = None, watch: bool = True,
+        script: Sequence[str | Path] = (), command: Sequence[str] = (), started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and deliver it to trackers.
+
+    The same `workdir` again goes on with a run that was killed, interrupted or out of disk, to the same bits as if it never
+    had been; a finished one is returned as it is.
 
     Args:
       config: checked settings, or a ConfigDict with every key.
       tracker: comma-separated names, or third parties' objects; "local" is the record alone.
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default runs/<time>-<name>.
+      parent: directory of a run to go on from, as a new run: more epochs, another learning rate.
+      stop_after: interrupt the run after so many updates.
       watch: show a progress bar where there is a terminal.
       script: files to keep as source beside this package: the script and the config file.
       command: the command line that started the run.
@@ -70,26 +81,56 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
 
     Raises:
       UserError: a setting, the data, the tracker or the directory is not as expected.
-      RecordError: the record cannot be written.
+      RecordError: the record cannot be written, is damaged, or says something else than this run does.
+      KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what was reached is recorded, and a checkpoint saved.
     """
     started = started or time.time()
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
     provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
     tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
-    if workdir and (Path(workdir) / "run.json").exists():
-        return _found(Path(workdir), experiment)
+    before = _found(Path(workdir), experiment, parent) if workdir and (Path(workdir) / "run.json").exists() else None
+    if before and before.outcome in ("finished", "diverged"):
+        seconds = before.entries[-1].time - before.run.created
+        return Result(before.directory, before.outcome, before.last(), seconds, tuple(receipts.replicas(before.directory)))
     splits = data.load(experiment.dataset)
     settings.check_examples(experiment, len(splits.train))
     program = train.program(experiment, len(splits.train), jax.default_backend())
+    facts = [events.Dataset(experiment.dataset.name, part, splits.version, split.digest, len(split), split.images.shape[1:],
+                            splits.origin, split.class_counts())
+             for part in ("train", "validation", "test") if len(split := getattr(splits, part))]
+    if before:
+        _same_data(before, facts)
+    origin = _parent(Path(parent), experiment, program) if parent and not before else None
     with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(interruption.Signals())
         if jax.process_index() > 0:  # process 0 owns the record and the trackers; this one leaves no trace
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
         run = tracked.track(experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode,
                             workdir=workdir, tags=(experiment.model.name, experiment.dataset.name),
+                            parent=origin.id if origin else None, resume=before is not None,
                             steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
         with run:
-            _record_data(run, splits, experiment)
-            run.outcome = _train(run, experiment, program, splits, watch, started)
+            run.append(*facts, *([origin.fact] if origin else []))
+            if experiment.dataset.keep:
+                _keep_data(run, experiment.dataset.name, splits, facts)
+            if origin:
+                checkpoint.copy(origin.saved, run.directory)
+            saved, damaged = checkpoint.newest(run.directory, _reached(run.directory))
+            for line in damaged:
+                print(f"warning: {line}; going on from the one before", file=sys.stderr)
+            task = loop.Task(program, train.hyper(experiment.optimizer), jax.device_put(np.uint32(experiment.seed)),
+                             {fact.split: _on_device(getattr(splits, fact.split)) for fact in facts})
+            begun = loop.begin_from(task, saved) if saved else loop.begin(task)
+            with checkpoint.saving(run.directory, run.run.id, experiment.checkpoint.keep) as saver, signals.deferred():
+                state, run.outcome = loop.train_on(
+                    run, task, begun, saver, every_s=experiment.checkpoint.every_s, first_step=saved.step if saved else 0,
+                    last_step=min(stop_after or program.steps, program.steps), signals=signals, started=started,
+                    show=progress.bar(program.steps, program.steps_per_epoch) if watch else None)
+            if run.outcome == "finished":
+                evaluation.record_all(run, experiment, task, splits, state, _parent_models(run.directory))
+        if signals.received:
+            print(f"interrupted; the same command with --workdir={run.directory} goes on", file=sys.stderr)
+        signals.exit()
         metrics = record.read(run.directory).last()
     return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
 
@@ -102,153 +143,76 @@ def keep_compiled(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _found(directory: Path, experiment: settings.Settings) -> Result:
-    """Return what the finished run in a directory came to, if it is this experiment's."""
+def _found(directory: Path, experiment: settings.Settings, parent: str | Path | None) -> record.Recorded:
+    """Return the run in a directory, if it is this experiment's."""
     recorded = record.read(directory)
-    mine = dict(settings.flatten(dataclasses.asdict(experiment)))
-    theirs = dict(settings.flatten(recorded.run.config))
-    differing = [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in sorted({*mine, *theirs})
-                 if theirs.get(key) != mine.get(key)]
-    if differing:
+    if differing := _differing(recorded, experiment):
         raise errors.UserError(f"{directory}: expected the run of this config, found one with other settings: "
                                f"{', '.join(differing)}; choose another --workdir")
-    if recorded.outcome != "finished":
-        raise errors.UserError(f"{directory}: expected a finished run or an empty directory, found a run that is "
-                               f"{recorded.outcome}; choose another --workdir")
-    seconds = recorded.entries[-1].time - recorded.run.created
-    return Result(directory, recorded.outcome, recorded.last(), seconds, tuple(receipts.replicas(directory)))
+    if parent and recorded.run.parent != record.read(parent).run.id:
+        raise errors.UserError(f"{directory}: expected a child of {parent}, found a run with "
+                               f"{'another parent' if recorded.run.parent else 'no parent'}; choose another --workdir")
+    return recorded
 
 
-def _record_data(run: tracked.Tracked, splits: data.Splits, experiment: settings.Settings) -> None:
-    """Record what the data is and, if the settings ask for it, the data itself."""
-    name, facts = experiment.dataset.name, []
-    for part in ("train", "validation", "test"):
-        split: data.Split = getattr(splits, part)
-        if len(split):
-            facts.append(events.Dataset(name, part, splits.version, split.digest, len(split), split.images.shape[1:],
-                                        splits.origin, split.class_counts()))
-    run.append(*facts)
-    if experiment.dataset.keep:
-        arrays = {f"{fact.split}_{column}": getattr(getattr(splits, fact.split), column)
-                  for fact in facts for column in ("images", "labels")}
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **arrays)
-        run.artifact(name, stream.getvalue(), "dataset", {f"{fact.split}_digest": fact.digest for fact in facts})
+def _differing(recorded: record.Recorded, experiment: settings.Settings, keys: tuple[str, ...] = ("",)) -> list[str]:
+    """Return what differs between the config of a run and these settings, among the keys that begin so."""
+    mine = dict(settings.flatten(dataclasses.asdict(experiment)))
+    theirs = dict(settings.flatten(recorded.run.config))
+    return [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in sorted({*mine, *theirs})
+            if theirs.get(key) != mine.get(key) and key.startswith(keys)]
 
 
-def _train(run: tracked.Tracked, experiment: settings.Settings, program: train.Program, splits: data.Splits, watch: bool,
-           started: float) -> str:
-    """Train to the end and record everything on the way; return the outcome."""
-    show = progress.bar(program.steps, program.steps_per_epoch) if watch else None
-    seed = jax.device_put(np.uint32(experiment.seed))
-    hyper = train.hyper(experiment.optimizer)
-    on_device = {name: jax.device_put(train.Data(split.images, split.labels))
-                 for name in ("train", "validation", "test") if len(split := getattr(splits, name))}
-    state = train.initial_state(program, hyper, seed)
-    chunk = _FIRST_CHUNK
-    compiled: Any = None
-    for epoch in range(experiment.epochs):
-        order = train.permutation(len(splits.train), seed, jax.device_put(np.int32(epoch)))
-        metrics = jax.device_put(np.zeros((program.steps_per_epoch, 2), np.float32))
-        if compiled is None:  # ahead of time, so that no epoch's speed counts it
-            compiling = time.perf_counter()
-            compiled = train.train_epoch.lower(program, hyper, state, metrics, seed, on_device["train"], order,
-                                               jax.device_put(np.int32(0))).compile()
-            compile_seconds = time.perf_counter() - compiling
-            jax.block_until_ready((order, metrics, on_device))
-        first = epoch * program.steps_per_epoch
-        done, seconds, marks = 0, 0.0, [(first, time.time())]
-        while done < program.steps_per_epoch:
-            updates = min(chunk, program.steps_per_epoch - done)
-            began = time.perf_counter()
-            state, metrics, latest = compiled(hyper, state, metrics, seed, on_device["train"], order,
-                                              jax.device_put(np.int32(updates)))
-            jax.block_until_ready(latest)
-            taken = time.perf_counter() - began
-            if epoch == done == 0:
-                _record_start(run, started, compile_seconds)
-            done, seconds = done + updates, seconds + taken
-            marks.append((first + done, time.time()))
-            rate = updates / taken
-            chunk = max(1, int(rate * _CHUNK_S))
-            if show:
-                loss, accuracy = jax.device_get(latest)
-                show(first + done, float(loss), float(accuracy), rate * program.batch_size)
-        evaluation = train.evaluate(program, state.parameters, on_device["validation"]) if "validation" in on_device else None
-        fetched = jax.device_get((metrics, evaluation and (evaluation.loss, evaluation.accuracy)))
-        _record_epoch(run, fetched, marks, program.steps_per_epoch * program.batch_size / seconds)
-        if not np.isfinite(fetched[0][:, 0]).all():
-            return "diverged"
-    test = jax.device_get(train.evaluate(program, state.parameters, on_device["test"]))
-    _record_end(run, experiment, program, splits, state, test)
-    return "finished"
+def _same_data(before: record.Recorded, facts: Sequence[events.Dataset]) -> None:
+    recorded = {fact.split: fact.digest for fact in before.of(events.Dataset)}
+    differing = [f"{fact.split} ({recorded[fact.split]} there, {fact.digest} here)" for fact in facts
+                 if recorded.get(fact.split, fact.digest) != fact.digest]
+    if differing:
+        raise errors.UserError(f"{before.directory}: expected the data that this run began with, found other data: "
+                               f"{', '.join(differing)}; restore it or choose another --workdir")
 
 
-def _record_start(run: tracked.Tracked, started: float, compile_seconds: float) -> None:
-    now = time.time()
-    run.append(_metrics(1, now, {"system/seconds_to_first_step": now - started,
-                                 "system/compile_seconds": compile_seconds}))
+def _parent(directory: Path, experiment: settings.Settings, program: train.Program) -> _Parent:
+    """Return what a child of a run goes on from."""
+    recorded = record.read(directory)
+    if differing := _differing(recorded, experiment, _KEPT):
+        raise errors.UserError(f"--parent={directory}: expected a run with the same model, data and batch size, found "
+                               f"{', '.join(differing)}; train without a parent")
+    saved, damaged = checkpoint.newest(directory)
+    if saved is None:
+        raise errors.UserError(f"--parent={directory}: expected a run with a checkpoint, found "
+                               f"{f'only damaged ones: {damaged[0]}' if damaged else 'none'}")
+    if saved.step >= program.steps:
+        raise errors.UserError(f"--parent={directory}: expected epochs to go on with, found {experiment.epochs}, and the "
+                               f"parent has done {saved.step // program.steps_per_epoch}; raise --config.epochs")
+    models = recorded.of(events.Model)
+    fact = {"run": recorded.run.id, "directory": str(directory.resolve()), "step": saved.step,
+            "model_sha256": models[-1].blob.sha256 if models else None}
+    return _Parent(recorded.run.id, events.Text("parent", saved.step, json.dumps(fact)), saved)
 
 
-def _record_epoch(run: tracked.Tracked, fetched: Any, marks: list[tuple[int, float]], images_per_second: float) -> None:
-    per_step, validation = fetched
-    steps = np.arange(marks[0][0] + 1, marks[-1][0] + 1)
-    mark_steps, mark_times = zip(*marks, strict=True)
-    times = np.interp(steps, mark_steps, mark_times)  # one program ran between two marks
-    loss, accuracy = per_step.astype(np.float64).T
-    last, now = int(steps[-1]), float(times[-1])
-    epoch = {train.EPOCH_LOSS: float(loss.mean()), train.EPOCH_ACCURACY: float(accuracy.mean())}
-    if validation is not None:
-        epoch |= {train.VALIDATION_LOSS: float(validation[0]), train.VALIDATION_ACCURACY: float(validation[1])}
-    run.append(events.Metrics(steps, {train.TRAIN_LOSS: loss, train.TRAIN_ACCURACY: accuracy}, times),
-               _metrics(last, now, epoch),
-               _metrics(last, now, {"system/images_per_second": images_per_second}))
+def _reached(directory: Path) -> int:
+    """Return the step up to which a record holds every update, by its parent's record or by its own."""
+    recorded = record.read(directory)
+    steps = [text.step for text in recorded.of(events.Text) if text.name == "parent"]
+    return max([0, *steps, *recorded.series().get(train.TRAIN_LOSS, ([], []))[0]])
 
 
-def _record_end(run: tracked.Tracked, experiment: settings.Settings, program: train.Program, splits: data.Splits,
-                state: train.State, test: train.Evaluation) -> None:
-    """Record the test result, the pictures, the predictions and the model."""
-    step, now = program.steps, time.time()
-    scores = {train.TEST_LOSS: float(test.loss), train.TEST_ACCURACY: float(test.accuracy)}
-    run.append(_metrics(step, now, scores))
-    parameters = export_model.flat_parameters(state.parameters)
-    probabilities = predict.softmax(np.asarray(test.logits))
-    predicted = probabilities.argmax(1)
-    matrix = np.zeros((10, 10), np.int64)
-    np.add.at(matrix, (splits.test.labels, predicted), 1)
-    first_layer = next(parameters[path] for path in ("conv1/kernel", "dense1/kernel") if path in parameters)
-    pictures = {
-        "samples": (images.samples(splits.train.images, splits.train.labels), "the first training images of each class"),
-        "confusion_matrix": (images.confusion_matrix(matrix), "test set: rows the true class, columns the predicted one"),
-        "mistakes": (images.mistakes(splits.test.images, splits.test.labels, probabilities),
-                     "test set: the most confident mistakes"),
-        "filters": (images.filters(first_layer), "weights of the first layer"),
-        "learning_curves": (images.curves(record.read(run.directory).series()), "losses and accuracies over steps"),
-    }
-    facts: list[events.Event] = [events.Image(name, step, run.blob(png, f"{name}.png"), caption)
-                                 for name, (png, caption) in pictures.items()]
-    table = run.blob(_predictions(splits.test.labels, predicted, probabilities), "test_predictions.csv")
-    facts.append(events.Artifact("test_predictions", table, "table", {"rows": len(splits.test)}))
-    digests = tuple(split.digest for split in (splits.train, splits.validation, splits.test) if len(split))
-    origin = {"name": experiment.name, "run": run.run.id, "step": step, "model": experiment.model.name,
-              "dataset": experiment.dataset.name, "datasets": list(digests), "scores": scores}
-    blob = run.blob(export_model.model_bytes(experiment, state.parameters, origin), f"{experiment.name}.model.zip")
-    facts.append(events.Model(experiment.name, run.run.id, step, blob, digests, (), scores,
-                              {"parameters_sha256": model_file.digest(parameters), "jax": jax.__version__}))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    facts.append(_metrics(step, time.time(), {"system/peak_memory_bytes": peak,
-                                              "system/tracking_seconds": run.tracking_seconds}))
-    run.append(*facts)
+def _parent_models(directory: Path) -> tuple[str, ...]:
+    """Return the digests of the models that a run goes on from."""
+    texts = record.read(directory).of(events.Text)
+    digests = [json.loads(text.text)["model_sha256"] for text in texts if text.name == "parent"]
+    return tuple(filter(None, digests))
 
 
-def _predictions(labels: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["example", "label", "predicted", "probability"])
-    for example, (label, guess) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
-        writer.writerow([example, label, guess, f"{probabilities[example, guess]:.6f}"])
-    return text.getvalue().encode()
+def _keep_data(run: tracked.Tracked, name: str, splits: data.Splits, facts: Sequence[events.Dataset]) -> None:
+    """Record the data itself."""
+    columns = {f"{fact.split}_{column}": getattr(getattr(splits, fact.split), column)
+               for fact in facts for column in ("images", "labels")}
+    packed = arrays.pack(columns, {}, zipfile.ZIP_DEFLATED)
+    run.artifact(name, packed, "dataset", {f"{fact.split}_digest": fact.digest for fact in facts})
 
 
-def _metrics(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
-    return events.Metrics(np.array([step]), {name: np.array([value]) for name, value in values.items()}, np.array([now]))
+def _on_device(split: data.Split) -> train.Data:
+    data: train.Data = jax.device_put((split.images, split.labels))
+    return train.Data(*data)

@@ -6,17 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from mnist_jax import convolution, model_file, models, settings
+from mnist_jax import convolution, model_file, models, pytree, settings
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
-
-
-def flat_parameters(parameters: Any) -> dict[str, np.ndarray]:
-    """Return host arrays by path, such as "conv1/kernel"."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(parameters))
-    return {"/".join(str(key.key) for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def model_bytes(experiment: settings.Settings, parameters: Any, facts: dict[str, Any]) -> bytes:
@@ -26,7 +19,7 @@ def model_bytes(experiment: settings.Settings, parameters: Any, facts: dict[str,
       facts: what a reader should know of the model's origin; JSON values.
     """
     network = models.build(experiment.model, experiment.precision, convolution.by_convolution)
-    flat = flat_parameters(parameters)
+    flat = pytree.flatten(parameters)
 
     def logits(flat: dict[str, jax.Array], images: jax.Array) -> jax.Array:
         result: Any = network.apply({"params": _nested(flat)}, images, train=False)

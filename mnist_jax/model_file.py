@@ -3,6 +3,7 @@
     model.json             what it is: classes, input, where it came from, the digest of the parameters
     predict.stablehlo      jax.export: (parameters, uint8[N, 28, 28, 1]) -> float32[N, 10] logits, any N
     parameters/PATH.npy    one array a parameter
+    __main__.py            python FILE images.npy: predicts with nothing but jax and flatbuffers
 
 It opens without this package: zipfile, numpy and jax.export read it.
 """
@@ -10,16 +11,16 @@ It opens without this package: zipfile, numpy and jax.export read it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import json
-import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_LARGEST = 2**30  # bytes of one member; a hostile file may claim more
+from mnist_jax import arrays
+
+_FOLDER = "parameters/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,28 +30,12 @@ class ModelFile:
     parameters: Mapping[str, np.ndarray]  # path such as "conv1/kernel" -> array
 
 
-def digest(parameters: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 over path, dtype, shape and bytes of every parameter, in the order of the paths."""
-    result = hashlib.sha256()
-    for path in sorted(parameters):
-        array = parameters[path]
-        result.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
-        result.update(np.ascontiguousarray(array).data)
-    return result.hexdigest()
-
-
 def pack(model: ModelFile) -> bytes:
     """Return the file's bytes; the same model gives the same bytes."""
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        facts = {**model.facts, "parameters_sha256": digest(model.parameters)}
-        _add(archive, "model.json", json.dumps(facts, indent=1, sort_keys=True).encode())
-        _add(archive, "predict.stablehlo", model.program)
-        for path in sorted(model.parameters):
-            array = io.BytesIO()
-            np.save(array, model.parameters[path], allow_pickle=False)
-            _add(archive, f"parameters/{path}.npy", array.getvalue())
-    return stream.getvalue()
+    facts = {**model.facts, "parameters_sha256": arrays.digest(model.parameters)}
+    beside = {"model.json": json.dumps(facts, indent=1, sort_keys=True).encode(), "predict.stablehlo": model.program,
+              "__main__.py": Path(__file__).with_name("model_main.py").read_bytes()}
+    return arrays.pack({f"{_FOLDER}{path}": array for path, array in model.parameters.items()}, beside)
 
 
 def unpack(data: bytes) -> ModelFile:
@@ -59,21 +44,12 @@ def unpack(data: bytes) -> ModelFile:
     Raises:
       ValueError: it is no model file, it is damaged, or its parameters do not match their digest.
     """
+    found, beside = arrays.unpack(data)
+    parameters = {path.removeprefix(_FOLDER): array for path, array in found.items() if path.startswith(_FOLDER)}
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if any(member.file_size > _LARGEST for member in archive.infolist()):
-                raise ValueError(f"a member of more than {_LARGEST} bytes")
-            facts = json.loads(archive.read("model.json"))
-            parameters = {name.removeprefix("parameters/").removesuffix(".npy"):
-                          np.load(io.BytesIO(archive.read(name)), allow_pickle=False)
-                          for name in archive.namelist() if name.startswith("parameters/")}
-            program = archive.read("predict.stablehlo")
-        if digest(parameters) != facts["parameters_sha256"]:
+        facts, program = json.loads(beside["model.json"]), beside["predict.stablehlo"]
+        if arrays.digest(parameters) != facts["parameters_sha256"]:
             raise ValueError("its parameters do not match their digest")
-    except (zipfile.BadZipFile, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"not a model file, or damaged: {error}") from error
+    except (KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"not a model file, or damaged: it lacks {error}") from error
     return ModelFile(facts, program, parameters)
-
-
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name), data)  # ZipInfo's fixed date keeps the bytes the same

@@ -11,7 +11,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -22,6 +22,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml-collections", "absl-
              "neptune", "comet-ml", "mnist-jax")
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_NUM_CPU_DEVICES",
               "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_CUDNN_DETERMINISTIC", "SLURM_JOB_ID")
+_INDIFFERENT = ("host", "release", "variables/SLURM_JOB_ID", "variables/CUDA_VISIBLE_DEVICES")  # bits do not depend on them
 _LITERAL = re.compile(r"""(token|secret|password|passwd|api_?key|access_?key)["']?\s*[:=]\s*["'][\w+/=.\-]{16,}["']""",
                       re.IGNORECASE)
 _PATCH_BYTES = 5 * 2**20
@@ -40,6 +41,20 @@ def environment() -> events.Environment:
     facts.update({f"packages/{name}": version for name in _PACKAGES if (version := _version(name))})
     facts.update({f"variables/{name}": credentials.mask(os.environ[name]) for name in _VARIABLES if name in os.environ})
     return events.Environment(facts)
+
+
+def differences(before: events.Event, now: events.Event) -> Iterator[str]:
+    """Yield in words how one Environment or Source differs from another of its kind."""
+    match before, now:
+        case events.Environment(was), events.Environment(facts):
+            for name in sorted({*was, *facts} - set(_INDIFFERENT)):
+                if was.get(name) != facts.get(name):
+                    yield f"{name} changed from {was.get(name)} to {facts.get(name)}"
+        case events.Source(files=was), events.Source(files=files):
+            there, here = ({blob.name: blob.sha256 for blob in each} for each in (was, files))
+            for name in sorted({*there, *here}):
+                if there.get(name) != here.get(name):
+                    yield f"{name} {'changed' if name in there and name in here else 'added' if name in here else 'removed'}"
 
 
 def source_files(extra: Iterable[Path]) -> dict[str, Path]:

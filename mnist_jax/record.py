@@ -133,19 +133,18 @@ def create(directory: Path, run: events.Run) -> Record:
     return Record(directory, run, lines)
 
 
-def reopen(directory: Path) -> Record:
-    """Open the record of a run that has ended, to go on after its last whole event.
+def reopen(directory: Path) -> tuple[Record, Recorded]:
+    """Open the record of a run that has ended, to go on after its last whole event; return it with what it holds.
 
     Raises:
       DirectoryTaken: another process writes it.
       UserError: there is no run, or it cannot be written.
       RecordError: it is damaged.
     """
-    read(directory)
     with _opening(directory) as lines:
-        run = run_file.run(run_file.read(directory))
-        run_file.write(directory, run, "running", None)
-    return Record(directory, run, lines)
+        before = read(directory)
+        run_file.write(directory, before.run, "running", None)
+    return Record(directory, before.run, lines), before
 
 
 def read(directory: Path | str) -> Recorded:

@@ -64,6 +64,12 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    every_s: float  # at least so long between two; 0 makes one after every chunk, about a second
+    keep: int  # the newest ones
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """One experiment. The same settings, data, code and machine give the same bits."""
 
@@ -75,6 +81,7 @@ class Settings:
     model: Cnn | Mlp
     optimizer: Optimizer
     dataset: Dataset
+    checkpoint: Checkpoint
 
 
 def load_config(path: str) -> Any:
@@ -132,6 +139,8 @@ def check(settings: Settings) -> Settings:
     _one_of("dataset.name", dataset.name, DATASETS)
     _require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
     _require("dataset.keep", dataset.keep, isinstance(dataset.keep, bool), "True or False")
+    _require("checkpoint.every_s", settings.checkpoint.every_s, settings.checkpoint.every_s >= 0, "0 or a number above")
+    _require("checkpoint.keep", settings.checkpoint.keep, settings.checkpoint.keep >= 1, "1 or more")
     _require("dataset.split_seed", dataset.split_seed, 0 <= dataset.split_seed < 2**32, "an integer from 0 to 2**32 - 1")
     return settings
 

@@ -20,7 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax import background, credentials, errors, events, provenance, receipts, record, settings, show, tracking
+from mnist_jax import (
+    background,
+    credentials,
+    errors,
+    events,
+    overlap,
+    provenance,
+    receipts,
+    record,
+    settings,
+    show,
+    tracking,
+)
 
 
 class Tracked:
@@ -30,12 +42,15 @@ class Tracked:
       RecordError: the record cannot be written. What was recorded before stays readable.
     """
 
-    def __init__(self, recorder: record.Record, destinations: Sequence[tracking.Destination]):
+    def __init__(self, recorder: record.Record, destinations: Sequence[tracking.Destination],
+                 before: record.Recorded | None = None):
         began = time.perf_counter()
         self.directory = recorder.directory
         self.outcome = "finished"
         self.deliveries: list[receipts.Replica] = []
-        self._recorder, self._step, self._closed = recorder, 0, False
+        self._recorder, self._closed = recorder, False
+        self._step = max((_last_step(fact) for fact in before.of(events.Metrics)), default=0) if before else 0
+        self._overlap = overlap.Overlap(before) if before else None
         self._delivering = background.start(recorder.directory, destinations)
         self._start_s = time.perf_counter() - began
 
@@ -52,7 +67,7 @@ class Tracked:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | SystemExit):
             self.outcome = "interrupted"
         elif error is not None:
             self.outcome = "failed"
@@ -61,10 +76,12 @@ class Tracked:
         self.close()
 
     def append(self, *facts: events.Event) -> None:
-        """Record events and wait until they are on disk."""
-        self._recorder.append(*facts)
-        self._step = max([self._step, *(int(fact.steps.max()) for fact in facts
-                                        if isinstance(fact, events.Metrics) and len(fact.steps))])
+        """Record events and wait until they are on disk; what a resumed run has recorded before is not recorded again."""
+        if self._overlap:
+            facts = tuple(new for fact in facts for new in self._overlap.new(fact))
+        if facts:
+            self._recorder.append(*facts)
+        self._step = max([self._step, *(_last_step(fact) for fact in facts if isinstance(fact, events.Metrics))])
 
     def blob(self, data: bytes, name: str) -> events.Blob:
         """Keep bytes in the run's directory, for an event that refers to them."""
@@ -110,7 +127,7 @@ class Tracked:
 
 def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracking.Choice = "local",
           tracker_mode: str = "auto", workdir: str | Path | None = None, tags: Sequence[str] = (), description: str = "",
-          parent: str | None = None, steps_per_epoch: int | None = None, command: Sequence[str] = (),
+          parent: str | None = None, resume: bool = False, steps_per_epoch: int | None = None, command: Sequence[str] = (),
           script: Sequence[str | Path] = (), created: float | None = None) -> Tracked:
     """Start to record a run: who it is, its environment, source and hyperparameters.
 
@@ -120,6 +137,8 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default a new one, runs/<time>-<name>.
       parent: id of the run that this one goes on from.
+      resume: go on with the run in `workdir`, if there is one. What it states a second time is not recorded again; if it
+        states something else than the record does, that is a RecordError.
       steps_per_epoch: updates in an epoch, so that a tracker that shows epochs can count them.
       command: the command line that started the run; credentials in it are masked.
       script: files to keep as source beside this package.
@@ -140,14 +159,27 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
         raise errors.UserError(f"config: expected values that JSON can hold, found others ({error}); convert them") from error
     identity = events.Run(record.new_id(), name, created or time.time(), dict(config or {}),
                           provenance.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
-    recorder = record.create(Path(workdir), identity) if workdir else _new_directory(identity)
-    tracked = Tracked(recorder, destinations)
+    before = None
+    if resume and workdir and (Path(workdir) / "run.json").exists():
+        recorder, before = record.reopen(Path(workdir))
+    else:
+        recorder = record.create(Path(workdir), identity) if workdir else _new_directory(identity)
+    tracked = Tracked(recorder, destinations, before)
     with contextlib.ExitStack() as stack:
         stack.enter_context(tracked)
-        tracked.append(events.Status(0, "running"), provenance.environment(), *_source(tracked, script),
-                       events.Hyperparameters(values))
+        facts = [provenance.environment(), *_source(tracked, script)]
+        tracked.append(events.Status(tracked._step, "running"), *facts, events.Hyperparameters(values))
+        if before and (changes := _changes(before, facts)):
+            print(f"warning: since this run was begun, {changes}; its bits may differ", file=sys.stderr)
+            tracked.text("warning", tracked._step, f"resumed after {changes}")
         stack.pop_all()
     return tracked
+
+
+def _changes(before: record.Recorded, facts: Sequence[events.Event]) -> str:
+    """Return in words how environment and source differ from those that a run began with; "" if they do not."""
+    return "; ".join(difference for fact in facts for was in before.of(type(fact))[:1]
+                     for difference in provenance.differences(was, fact))
 
 
 def _new_directory(identity: events.Run) -> record.Record:
@@ -157,6 +189,10 @@ def _new_directory(identity: events.Run) -> record.Record:
         with contextlib.suppress(record.DirectoryTaken):
             return record.create(directory, identity)
     raise errors.UserError(f"runs/{base}: expected a free name, found 10,000 runs of this second; use --workdir")
+
+
+def _last_step(fact: events.Metrics) -> int:
+    return int(fact.steps.max()) if len(fact.steps) else 0
 
 
 def _source(tracked: Tracked, script: Sequence[str | Path]) -> list[events.Event]:

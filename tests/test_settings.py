@@ -9,7 +9,7 @@ from mnist_jax import errors, settings
 KEYS = ["name", "seed", "epochs", "batch_size", "precision", "model.name", "model.features", "model.hidden",
         "model.features_dropout", "model.hidden_dropout", "optimizer.name", "optimizer.learning_rate", "optimizer.schedule",
         "optimizer.momentum", "optimizer.weight_decay", "dataset.name", "dataset.data_dir", "dataset.validation_examples",
-        "dataset.split_seed", "dataset.keep"]
+        "dataset.split_seed", "dataset.keep", "checkpoint.every_s", "checkpoint.keep"]
 
 
 def config(**changes) -> dict:

@@ -1,0 +1,36 @@
+"""Pytrees as host arrays by path, such as "parameters/conv1/kernel", and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """Return copies on the host, by path: what happens to the tree's buffers later does not change them."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
+
+
+def restore(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """Return the tree that `flatten` took apart.
+
+    Args:
+      like: a tree of the same structure, of arrays or shapes.
+
+    Raises:
+      ValueError: a path is missing or unknown, or an array has another shape or type.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    expected = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    if expected.keys() != arrays.keys():
+        raise ValueError(f"expected the arrays {sorted(expected.keys() - arrays.keys())} too, and not "
+                         f"{sorted(arrays.keys() - expected.keys())}")
+    for path, leaf in expected.items():
+        found = arrays[path]
+        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError(f"{path}: expected {leaf.dtype}{list(leaf.shape)}, found {found.dtype}{list(found.shape)}")
+    return jax.tree_util.tree_unflatten(structure, [arrays[path] for path in expected])

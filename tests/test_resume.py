@@ -1,0 +1,172 @@
+"""A run that was cut short and started again is, bit for bit, the run that never was; or it says why it cannot be."""
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mnist_jax import checkpoint, errors, events, experiment, loop, progress, record, train
+
+
+def facts_of(directory: Path) -> dict:
+    """Return everything of a run that a kill must not change: rows, parameters, optimizer, predictions."""
+    recorded = record.read(directory)
+    assert recorded.outcome == "finished"
+    saved, _ = checkpoint.newest(directory)
+    return {"series": {name: points for name, points in recorded.series().items() if not name.startswith("system/")},
+            "state": {path: array.tobytes() for path, array in saved.arrays.items()},
+            "parameters": [model.metadata["parameters_sha256"] for model in recorded.of(events.Model)],
+            "images": sorted((image.name, image.blob.sha256) for image in recorded.of(events.Image)),
+            "predictions": [table.blob.sha256 for table in recorded.of(events.Artifact)],
+            "datasets": [fact.digest for fact in recorded.of(events.Dataset)]}
+
+
+def at(step: int, act, times: int = 1):
+    """Return a progress bar that acts once the run has done so many updates."""
+    left = [times]
+
+    def show_progress(done: int, *_: float) -> None:
+        if done >= step and left[0]:
+            left[0] -= 1
+            act()
+
+    return lambda *_: show_progress
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Look at the world after every few updates, so that a run can be cut inside an epoch."""
+    monkeypatch.setattr(loop, "_CHUNK_S", 0.0)
+    monkeypatch.setattr(loop, "_FIRST_CHUNK", 3)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("step", [1, 15, 22, 30])
+def test_a_signal_stops_the_run_well_and_the_same_directory_resumes(tiny, finished_run, tmp_path, monkeypatch, capsys,
+                                                                    small_chunks, number, raised, step):
+    before = signal.getsignal(number)
+    monkeypatch.setattr(progress, "bar", at(step, lambda: os.kill(os.getpid(), number)))
+    with pytest.raises(raised) as stopped:
+        experiment.run(tiny, workdir=tmp_path / "run")
+    assert raised is KeyboardInterrupt or stopped.value.code == 143
+    assert signal.getsignal(number) is before and f"--workdir={tmp_path / 'run'}" in capsys.readouterr().err
+    recorded = record.read(tmp_path / "run")
+    saved, damaged = checkpoint.newest(tmp_path / "run")
+    assert recorded.outcome == "interrupted" and not damaged
+    assert recorded.series()["train/loss"][0] == list(range(1, saved.step + 1)), "the record reaches to the checkpoint"
+    assert step <= saved.step <= step + 3
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False)
+    assert facts_of(tmp_path / "run") == facts_of(finished_run)
+
+
+def test_a_second_signal_does_not_wait_for_the_chunk(tiny, tmp_path, monkeypatch, small_chunks):
+    def twice():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(progress, "bar", at(5, twice))
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(tiny, workdir=tmp_path / "run")
+    assert record.read(tmp_path / "run").outcome == "interrupted"
+    assert experiment.run(tiny, workdir=tmp_path / "run", watch=False).outcome == "finished"
+
+
+def test_what_was_recorded_after_the_checkpoint_is_not_doubled(tiny, finished_run, tmp_path, monkeypatch):
+    """The record of a killed run goes further than its checkpoint: the rows are computed again, compared and dropped."""
+    every = dataclasses.replace(tiny, checkpoint=dataclasses.replace(tiny.checkpoint, keep=10, every_s=0.0))
+    experiment.run(every, workdir=tmp_path / "run", watch=False)
+    first, last = checkpoint.paths(tmp_path / "run")
+    assert first.name.startswith("0000000015") and last.name.startswith("0000000030")
+    kill(tmp_path / "run", events_left=13)  # the rows of the second epoch are there, its end is not
+    last.unlink()
+    result = experiment.run(every, workdir=tmp_path / "run", watch=False)
+    assert facts_of(result.directory) == facts_of(finished_run)
+
+
+def test_a_checkpoint_that_the_record_does_not_reach_is_not_used(tiny, finished_run, tmp_path):
+    """As after a restored backup: going on from it would leave rows out."""
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False)
+    kill(tmp_path / "run", events_left=8)
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False)
+    assert facts_of(tmp_path / "run") == facts_of(finished_run)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, finished_run, tmp_path, capsys):
+    every = dataclasses.replace(tiny, checkpoint=dataclasses.replace(tiny.checkpoint, keep=10, every_s=0.0))
+    experiment.run(every, workdir=tmp_path / "run", watch=False)
+    last = checkpoint.paths(tmp_path / "run")[-1]
+    content = bytearray(last.read_bytes())
+    content[100] ^= 1
+    last.write_bytes(content)
+    (last.parent / f".{last.name}.partial").write_bytes(content[:100])  # a half-written one
+    kill(tmp_path / "run", events_left=14)
+    experiment.run(every, workdir=tmp_path / "run", watch=False)
+    assert f"{last}: damaged" in capsys.readouterr().err
+    assert facts_of(tmp_path / "run") == facts_of(finished_run)
+
+
+def test_a_run_that_parts_from_its_record_stops_and_says_where(tiny, tmp_path, monkeypatch):
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False)
+    for path in checkpoint.paths(tmp_path / "run"):
+        path.unlink()
+    kill(tmp_path / "run", events_left=11)
+    before = len(record.read(tmp_path / "run").of(events.Metrics))
+    real = train.hyper
+    monkeypatch.setattr(train, "hyper", lambda optimizer: real(dataclasses.replace(optimizer, learning_rate=0.03)))
+    with pytest.raises(errors.RecordError, match=r"step 2: train/loss is .* there and .* now.*--parent="):
+        experiment.run(tiny, workdir=tmp_path / "run", watch=False)
+    recorded = record.read(tmp_path / "run")
+    assert recorded.outcome == "failed" and len(recorded.of(events.Metrics)) == before
+
+
+def test_other_data_is_refused_with_both_digests(tiny, idx_folder, tmp_path):
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False)
+    kill(tmp_path / "run", events_left=8)
+    digest = record.read(tmp_path / "run").of(events.Dataset)[0].digest
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for path in idx_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    images = bytearray((folder / "train-images-idx3-ubyte").read_bytes())
+    images[-1] ^= 1
+    (folder / "train-images-idx3-ubyte").write_bytes(images)
+    moved = dataclasses.replace(tiny, dataset=dataclasses.replace(tiny.dataset, data_dir=str(folder)))
+    fields = record.read(tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    record.run_file.write(tmp_path / "run", dataclasses.replace(fields.run, config=dataclasses.asdict(moved)), "running", None)
+    with pytest.raises(errors.UserError, match=rf"(train|validation) \({'.' * len(digest)} there, .* here\)"):
+        experiment.run(moved, workdir=tmp_path / "run", watch=False)
+
+
+def test_changed_source_is_warned_about_and_recorded(tiny, tmp_path, capsys):
+    script = tmp_path / "mine.py"
+    script.write_text("print(1)\n")
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False, script=[script])
+    kill(tmp_path / "run", events_left=8)
+    script.write_text("print(2)\n")
+    experiment.run(tiny, workdir=tmp_path / "run", watch=False, script=[script])
+    assert "mine.py changed" in capsys.readouterr().err
+    recorded = record.read(tmp_path / "run")
+    assert len(recorded.of(events.Source)) == 2
+    assert any("mine.py changed" in text.text for text in recorded.of(events.Text))
+
+
+def test_a_child_goes_on_from_its_parent(tiny, finished_run, tmp_path):
+    more = dataclasses.replace(tiny, epochs=3)
+    child = record.read(experiment.run(more, parent=finished_run, workdir=tmp_path / "child", watch=False).directory)
+    parent = record.read(finished_run)
+    assert child.run.parent == parent.run.id
+    assert child.series()["train/loss"][0] == list(range(31, 46))
+    assert child.of(events.Model)[0].parents == (parent.of(events.Model)[0].blob.sha256,)
+    for config, said in ((tiny, "raise --config.epochs"), (dataclasses.replace(more, batch_size=16), "batch_size")):
+        with pytest.raises(errors.UserError, match=said):
+            experiment.run(config, parent=finished_run, workdir=tmp_path / "other", watch=False)
+
+
+def kill(directory: Path, events_left: int) -> None:
+    """Make of a finished run one that was killed after so many events, as the disk would show it."""
+    lines = (directory / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (directory / "events.jsonl").write_bytes(b"".join(lines[:events_left]) + lines[events_left][:30])
+    record.run_file.write(directory, record.run_file.run(record.run_file.read(directory)), "running", None)
