@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from mnist_jax.importing.run import import_run as import_run
     from mnist_jax.parquet import export as export_parquet  # noqa: F401
     from mnist_jax.predict import load_model as load_model
+    from mnist_jax.predict import predict as predict_images  # noqa: F401
     from mnist_jax.record import read as read
+    from mnist_jax.reproduce import reproduce as reproduce_run  # noqa: F401
     from mnist_jax.settings import load_config as load_config
     from mnist_jax.tracked import Tracked as Tracked
     from mnist_jax.tracked import track as track
@@ -34,7 +36,8 @@ __version__ = "0.1.0"
 _PUBLIC = {"UserError": "errors.UserError", "Result": "experiment.Result", "run": "experiment.run", "track": "tracked.track",
            "Tracked": "tracked.Tracked", "read": "record.read", "deliver": "background.deliver",
            "import_run": "importing.run.import_run", "export_parquet": "parquet.export", "load_config": "settings.load_config",
-           "load_data": "data.load", "load_model": "predict.load_model"}
+           "load_data": "data.load", "load_model": "predict.load_model",
+           "predict_images": "predict.predict", "reproduce_run": "reproduce.reproduce"}
 __all__ = [*_PUBLIC]
 
 

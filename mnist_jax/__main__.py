@@ -1,14 +1,16 @@
-"""The command line of recorded runs: show, deliver, import, export. Training is `run.py`, which takes the config flags."""
+"""The command line of recorded runs and their models. Training is `run.py`, which takes the config flags."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mnist_jax import __version__, background, errors, parquet, record, show, tracking
+from mnist_jax import __version__, background, errors, parquet, record, registry, show, tracking
 from mnist_jax.importing import run as importing
 
 
@@ -46,6 +48,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                           help="the folder for parquet in neptune-exporter's schema, and the files beside it")
     exported.set_defaults(call=_export)
 
+    reproduced = commands.add_parser("reproduce", help="train a run again and say whether it is the same, bit for bit",
+                                     epilog="example: mnist-jax reproduce runs/20260101-120000-cnn-digits --steps=100")
+    reproduced.add_argument("run", type=Path, help="a run's directory")
+    reproduced.add_argument("--steps", type=_positive, help="compare only so many updates")
+    reproduced.add_argument("--tolerance", type=float, default=0.0, help="claim values within so much, instead of equal bits")
+    reproduced.add_argument("--workdir", type=Path, help="the new run's directory; by default runs/<time>-<name>-again")
+    reproduced.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
+                            help="a setting to change, to see where the run parts; again for more")
+    reproduced.add_argument("--json", action="store_true", help="print one JSON object")
+    reproduced.set_defaults(call=_reproduce)
+
+    _add_registry(commands)
+
+    predicted = commands.add_parser("predict", help="ask a model what digits pictures show",
+                                    epilog="example: mnist-jax predict digits@production three.png photo.jpg")
+    predicted.add_argument("model", help="NAME@VERSION or NAME@ALIAS of the registry, a model file, or a run's directory")
+    predicted.add_argument("images", nargs="+", metavar="IMAGE", help="picture files: grey or colour, of any size")
+    predicted.add_argument("--registry", type=Path, default=registry.DEFAULT, help="by default ./registry")
+    predicted.add_argument("--json", action="store_true", help="print one JSON object, with the probability of each class")
+    predicted.set_defaults(call=_predict)
+
     parsed = parser.parse_args(arguments)
     try:
         return parsed.call(parsed)
@@ -62,6 +85,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"mnist-jax: {error}; make room or restore access", file=sys.stderr)
         return 2
+
+
+def _add_registry(commands: Any) -> None:
+    parser = commands.add_parser("registry", help="names, versions and aliases of models, and where each came from")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    model = {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"}
+
+    def add(action: str, call: Any, help: str, *arguments: tuple[str, dict[str, Any]], as_json: bool = False) -> None:
+        added = actions.add_parser(action, help=help)
+        for name, options in arguments:
+            added.add_argument(name, **options)
+        added.add_argument("--registry", type=Path, default=registry.DEFAULT, help="its folder, by default ./registry")
+        if as_json:
+            added.add_argument("--json", action="store_true", help="print JSON")
+        added.set_defaults(call=call)
+
+    add("list", _registry_list, "what is registered", ("name", {"nargs": "?", "help": "only this name"}), as_json=True)
+    add("register", _registry_register, "make the model of a run the next version of a name", ("name", {}),
+        ("run", {"type": Path, "help": "a run's directory"}), ("--note", {"default": "", "help": "why"}))
+    add("promote", _registry_promote, "move an alias, such as production, to a version", ("model", model), ("alias", {}))
+    add("rollback", _registry_rollback, "move an alias back to where it pointed before", ("name", {}), ("alias", {}))
+    add("note", _registry_note, "add a note to a version", ("model", model), ("text", {}))
+    add("show", _registry_show, "the chain of a version: from its digest to its environment", ("model", model), as_json=True)
+    add("verify", _registry_verify, "compute every digest of the chain again and say what does not match", ("model", model))
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, found {text!r}")
+    return int(text)
 
 
 def _show(parsed: argparse.Namespace) -> int:
@@ -96,6 +149,73 @@ def _import(parsed: argparse.Namespace) -> int:
 def _export(parsed: argparse.Namespace) -> int:
     for path in parquet.export(parsed.run, parsed.parquet):
         print(path)
+    return 0
+
+
+def _reproduce(parsed: argparse.Namespace) -> int:
+    from mnist_jax import reproduce
+
+    verdict = reproduce.reproduce(parsed.run, steps=parsed.steps, tolerance=parsed.tolerance, workdir=parsed.workdir,
+                                  changes=parsed.changes)
+    print(json.dumps(dataclasses.asdict(verdict), indent=1, default=str) if parsed.json
+          else show.printable_lines([*verdict.lines(), str(verdict.directory)]))
+    return 0 if verdict.holds else 1
+
+
+def _predict(parsed: argparse.Namespace) -> int:
+    from mnist_jax import predict
+
+    predictions = predict.predict(predict.load_model(parsed.model, parsed.registry), parsed.images)
+    if parsed.json:
+        print(json.dumps([dataclasses.asdict(each) for each in predictions], indent=1))
+    else:
+        print(show.printable_lines([f"{each.path}: {each.label}  {max(each.probabilities):.1%}  ({each.model})"
+                                    for each in predictions]))
+    return 0
+
+
+def _registry_list(parsed: argparse.Namespace) -> int:
+    names = [parsed.name] if parsed.name else registry.names(parsed.registry)
+    versions = [version for name in names for version in registry.versions(parsed.registry, name)]
+    print(json.dumps([show.version(each) for each in versions], indent=1) if parsed.json else show.versions(versions))
+    return 0
+
+
+def _registry_register(parsed: argparse.Namespace) -> int:
+    return _said(registry.register(parsed.registry, parsed.name, parsed.run, parsed.note))
+
+
+def _registry_promote(parsed: argparse.Namespace) -> int:
+    return _said(registry.promote(parsed.registry, parsed.model, parsed.alias))
+
+
+def _registry_rollback(parsed: argparse.Namespace) -> int:
+    return _said(registry.roll_back(parsed.registry, parsed.name, parsed.alias))
+
+
+def _registry_note(parsed: argparse.Namespace) -> int:
+    return _said(registry.note(parsed.registry, parsed.model, parsed.text))
+
+
+def _registry_show(parsed: argparse.Namespace) -> int:
+    version = registry.find(parsed.registry, parsed.model)
+    print(json.dumps(show.version(version), indent=1) if parsed.json else show.chain(version))
+    return 0
+
+
+def _registry_verify(parsed: argparse.Namespace) -> int:
+    from mnist_jax import reproduce
+
+    version = registry.find(parsed.registry, parsed.model)
+    problems = registry.problems(parsed.registry, parsed.model)
+    if not problems:
+        problems = reproduce.data_problems(version.chain["run"]["directory"])
+    print(show.printable_lines(problems or [f"{version.name} version {version.version}: every digest of its chain matches"]))
+    return 1 if problems else 0
+
+
+def _said(version: registry.Version) -> int:
+    print(show.versions([version]))
     return 0
 
 

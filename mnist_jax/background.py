@@ -179,8 +179,12 @@ def child_main(directory: Path, destination: tracking.Destination) -> None:
                 os.environ[_OVER] = "1"  # remembered by the process that replaces this one
         return _OVER in os.environ
 
-    last_attempt = over(0.0)
-    replica = delivery.deliver(directory, destination, over)
+    last_attempt, replica = over(0.0), None
+    while replica is None:
+        try:
+            replica = delivery.deliver(directory, destination, over)
+        except receipts.Busy:  # where a run was killed and resumed at once, its first delivery is still ending
+            time.sleep(0.5)
     if replica.state != "complete" and not last_attempt:
         over(min(_RETRY_S[1], _RETRY_S[0] * 2 ** min(replica.failures - 1, 10)))
         os.execv(sys.executable, [sys.executable, "-m", "mnist_jax", *sys.argv[1:]])

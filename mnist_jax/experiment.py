@@ -60,8 +60,9 @@ class _Parent(NamedTuple):
 
 
 def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choice = "local", tracker_mode: str = "auto",
-        workdir: str | Path | None = None, parent: str | Path | None = None, stop_after: int | None = None, watch: bool = True,
-        script: Sequence[str | Path] = (), command: Sequence[str] = (), started: float | None = None) -> Result:
+        workdir: str | Path | None = None, parent: str | Path | None = None, reproduces: str | None = None,
+        stop_after: int | None = None, watch: bool = True, script: Sequence[str | Path] = (), command: Sequence[str] = (),
+        started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and deliver it to trackers.
 
     The same `workdir` again goes on with a run that was killed, interrupted or out of disk, to the same bits as if it never
@@ -73,6 +74,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default runs/<time>-<name>.
       parent: directory of a run to go on from, as a new run: more epochs, another learning rate.
+      reproduces: id of a run that this one repeats from the beginning; recorded as its parent.
       stop_after: interrupt the run after so many updates.
       watch: show a progress bar where there is a terminal.
       script: files to keep as source beside this package: the script and the config file.
@@ -88,7 +90,9 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
     provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
     tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
-    before = _found(Path(workdir), experiment, parent) if workdir and (Path(workdir) / "run.json").exists() else None
+    before = None
+    if workdir and (Path(workdir) / "run.json").exists():
+        before = _found(Path(workdir), experiment, None if reproduces else parent)
     if before and before.outcome in ("finished", "diverged"):
         seconds = before.entries[-1].time - before.run.created
         return Result(before.directory, before.outcome, before.last(), seconds, tuple(receipts.replicas(before.directory)))
@@ -107,7 +111,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
         run = tracked.track(experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode,
                             workdir=workdir, tags=(experiment.model.name, experiment.dataset.name),
-                            parent=origin.id if origin else None, resume=before is not None,
+                            parent=reproduces or (origin.id if origin else None), resume=before is not None,
                             steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
         with run:
             run.append(*facts, *([origin.fact] if origin else []))

@@ -51,7 +51,8 @@ def begin_from(task: Task, saved: checkpoint.Checkpoint) -> Begun:
 
 
 def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.Saver, *, every_s: float, first_step: int,
-             last_step: int, signals: interruption.Signals, show: progress.Progress | None, started: float) -> tuple[train.State, str]:
+             last_step: int, signals: interruption.Signals, show: progress.Progress | None,
+             started: float) -> tuple[train.State, str]:
     """Train to the last step, record on the way, and save what is reached; return the state and the outcome so far.
 
     Args:

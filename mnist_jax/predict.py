@@ -1,22 +1,25 @@
-"""Loads a trained model and asks it: from a model file, or from the run that made it."""
+"""Loads a trained model and asks it: from a model file, from the run that made it, or by its name in a registry."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from mnist_jax import errors, events, model_file, models, record
+from mnist_jax import drawn_digit, errors, events, model_file, models, record
+from mnist_jax import registry as registry_of
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
     """A model ready to predict."""
 
+    name: str  # how it was asked for, and which version that is
     facts: Mapping[str, Any]  # model.json: where it came from
     parameters: Mapping[str, np.ndarray]
     _exported: jax.export.Exported
@@ -42,15 +45,36 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
-def load_model(path: Path | str) -> LoadedModel:
-    """Load a model file, or the model of a run's directory.
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    path: str
+    label: int
+    probabilities: tuple[float, ...]  # of the classes 0 to 9
+    model: str
+
+
+def load_model(model: Path | str, registry: Path | str = registry_of.DEFAULT) -> LoadedModel:
+    """Load a model file, the model of a run's directory, or NAME@VERSION or NAME@ALIAS of a registry.
 
     Raises:
       UserError: there is no model, or its file is damaged or needs another jax.
+      RecordError: the registry is damaged, or the model is not what was registered.
     """
-    path = Path(path)
+    path, name = Path(model), str(model)
     try:
-        data = _of_run(path) if path.is_dir() else path.read_bytes()
+        if path.is_dir():
+            data = _of_run(path)
+        elif path.is_file():
+            data = path.read_bytes()
+        elif "@" in name or Path(registry, name, "journal.jsonl").exists():
+            version = registry_of.find(Path(registry), name)
+            name, path = f"{version.name} version {version.version}", version.path
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != version.sha256:
+                raise errors.RecordError(f"{path}: damaged: the model file does not match the digest that was registered")
+        else:
+            raise errors.UserError(f"{model}: expected a model file, a run's directory, or NAME@VERSION of {registry}; "
+                                   f"found none of them")
         found = model_file.unpack(data)
     except OSError as error:
         raise errors.UserError(f"{path}: expected a model file or a run's directory, found: {error.strerror}") from error
@@ -61,7 +85,18 @@ def load_model(path: Path | str) -> LoadedModel:
     except Exception as error:  # jax raises several kinds for a newer format
         raise errors.UserError(f"{path}: expected a program that jax {jax.__version__} can read, found one of jax "
                                f"{found.facts.get('jax')}; run: pip install 'jax>={found.facts.get('jax')}'") from error
-    return LoadedModel(found.facts, found.parameters, exported)
+    return LoadedModel(name, found.facts, found.parameters, exported)
+
+
+def predict(model: LoadedModel, paths: Sequence[Path | str]) -> list[Prediction]:
+    """Return what a model sees in pictures: grey or colour, dark on light or light on dark, of any size.
+
+    Raises:
+      UserError: one of them is no picture of a digit.
+    """
+    images = np.stack([drawn_digit.read(path) for path in paths])
+    return [Prediction(str(path), int(row.argmax()), tuple(float(value) for value in row), model.name)
+            for path, row in zip(paths, model.probabilities(images), strict=True)]
 
 
 def _of_run(directory: Path) -> bytes:

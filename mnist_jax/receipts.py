@@ -106,19 +106,19 @@ def command(directory: Path, label: str) -> str:
     return f"python -m mnist_jax deliver {shlex.quote(str(directory))} --tracker={tracker} --tracker_mode={mode}"
 
 
+class Busy(errors.UserError):
+    """Another process delivers to the replica."""
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[TextIO]:
-    """Open a replica's log for the one process that delivers to it.
-
-    Raises:
-      UserError: another process does.
-    """
+    """Open a replica's log for the one process that delivers to it. Raises Busy if another process does."""
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as log:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise errors.UserError(f"{path.stem}: another process delivers this run to it; wait for it to end") from None
+            raise Busy(f"{path.stem}: another process delivers this run to it; wait for it to end") from None
         if log.tell() and path.read_bytes()[-1:] != b"\n":
             log.write("\n")  # the line before was torn by a crash
         yield log

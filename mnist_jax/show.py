@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import events, receipts, record
+from mnist_jax import events, receipts, record, registry
 
 
 def summary(directory: Path) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def text(facts: dict[str, Any]) -> str:
     rows = [
         ("run", f"{facts['name']}  {facts['id']}"),
         ("outcome", f"{facts['outcome']}, {facts['steps']} steps, {facts['events']} events"),
-        ("created", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["created"]))),
+        ("created", _time(facts["created"])),
         ("command", " ".join(facts["command"])),
         ("source", f"{source.get('commit') or 'no repository'}{', with uncommitted changes' if source.get('dirty') else ''}"),
         ("device", f"{facts['environment'].get('device')}, {facts['environment'].get('threads')} threads, "
@@ -56,8 +57,7 @@ def text(facts: dict[str, Any]) -> str:
              for split, data in facts["datasets"].items()]
     rows += [(name, f"{value:.6g}") for name, value in sorted(facts["metrics"].items())]
     rows += [(f"to {label}", delivered(state)) for label, state in facts["deliveries"].items()]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in rows)
+    return _page(rows)
 
 
 def delivered(state: dict[str, Any]) -> str:
@@ -73,6 +73,51 @@ def printable(value: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in value)
 
 
+def printable_lines(lines: Sequence[str]) -> str:
+    """Return lines of text without control characters."""
+    return "\n".join(printable(line) for line in lines)
+
+
+def version(registered: registry.Version) -> dict[str, Any]:
+    """Return what `registry show --json` prints."""
+    return {"name": registered.name, "version": registered.version, "registered": registered.registered,
+            "aliases": list(registered.aliases), "notes": list(registered.notes), "path": str(registered.path),
+            **registered.chain}
+
+
+def versions(registered: Sequence[registry.Version]) -> str:
+    """Return a line a version: name, version, aliases, score, when, run, notes."""
+    rows = [(each.name, f"version {each.version}", ", ".join(each.aliases), _accuracy(each.chain["metrics"]),
+             _time(each.registered), f"run {each.chain['run']['id'][:12]}", each.sha256[:12], "; ".join(each.notes))
+            for each in registered]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return "\n".join(printable("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+                     for row in rows) or "nothing is registered yet"
+
+
+def chain(registered: registry.Version) -> str:
+    """Return the chain of a version as a page: model, run, step, config, data, source, environment, metrics."""
+    facts = registered.chain
+    model, run, parent = facts["model"], facts["run"], facts["parent"]
+    rows = [("model", f"{registered.name} version {registered.version}{_in_brackets(registered.aliases)}, registered "
+                      f"{_time(registered.registered)}"),
+            ("file", f"{registered.path}, {model['size']:,} bytes"), ("sha256", model["sha256"]),
+            ("parameters", str(model["parameters_sha256"])), *(("note", text) for text in registered.notes),
+            ("run", f"{run['name']}  {run['id']}"), ("directory", run["directory"]), ("command", " ".join(run["command"])),
+            ("sealed", f"{run['events']['count']} events, {run['events']['sha256']}" if run["events"] else run["outcome"])]
+    if parent:
+        rows.append(("goes on from", f"run {parent['run']}, step {parent['step']}, model {parent['model_sha256']}"))
+    rows.append(("step", str(facts["step"])))
+    rows += [(f"config {name}", str(value)) for name, value in _flat(facts["config"])]
+    rows += [(f"data {split}", f"{data['name']} {data['version']}, {data['examples']} examples, {data['digest']}")
+             for split, data in facts["datasets"].items()]
+    rows += [("source", f"commit {source['commit'] or 'none'}, patch {source['patch_sha256'] or 'none'}, "
+                        f"{source['files']} files kept") for source in facts["source"]]
+    rows += [(f"environment {name}", str(value)) for name, value in facts["environment"].items()]
+    rows += [(name, f"{value:.6g}") for name, value in sorted(facts["metrics"].items())]
+    return _page(rows)
+
+
 def result_table(directory: Path, seconds: float) -> str:
     """Return the short table at the end of a run; its last line is the run's directory."""
     recorded = record.read(directory)
@@ -85,9 +130,7 @@ def result_table(directory: Path, seconds: float) -> str:
         rows.append(("speed", f"{last['system/images_per_second']:,.0f} images/s"))
     for replica in receipts.replicas(directory):
         rows.append((replica.label, delivered(replica.summary(len(recorded.entries)))))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {printable(value)}" for name, value in rows]
-    return "\n".join([*lines, str(directory)])
+    return f"{_page(rows)}\n{directory}"
 
 
 def left_over(directory: Path) -> list[str]:
@@ -103,3 +146,26 @@ def left_over(directory: Path) -> list[str]:
     return said
 
 
+def _page(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in rows)
+
+
+def _time(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
+
+
+def _accuracy(metrics: Mapping[str, float]) -> str:
+    return f"{metrics['test/accuracy']:.2%}" if "test/accuracy" in metrics else ""
+
+
+def _in_brackets(words: Sequence[str]) -> str:
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -10,11 +10,13 @@ import mnist_jax
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors", "credentials"]
-RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field", "limits", "tracking", "receipts", "neptune_client",
-               "neptune_tracker", "comet_contents", "comet_client", "comet_tracker", "delivery", "contract", "background",
-               "parquet", "images", "model_main", "model_file", "show"]
+RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field", "limits",
+               "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_client",
+               "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main", "model_file",
+               "lineage", "registry", "drawn_digit", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train", "pytree"]
-BRIDGE = ["provenance", "progress", "interruption", "tracked", "export_model", "predict", "loop", "evaluation", "experiment"]
+BRIDGE = ["provenance", "progress", "interruption", "tracked", "export_model", "predict", "loop", "evaluation",
+          "experiment", "reproduce"]
 DOOR = ["__init__", "__main__"]
 HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
 

@@ -1,0 +1,189 @@
+"""Trains a recorded run again and says whether it is the same: bit for bit, or from which step and value on it is not.
+
+What is claimed is compared and nothing else: steps and train|validation|test/*, and the parameters at the end.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_jax import errors, events, experiment, lineage, provenance, record, settings, train
+
+_COMPARED = ("train/", "validation/", "test/")
+_PACKAGE = "mnist_jax/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a run and its reproduction compare."""
+
+    verdict: str  # in words
+    holds: bool  # whether it is what was claimed
+    values: int  # compared
+    steps: int  # the last one compared
+    largest: float  # difference between two values
+    parts: tuple[int, str, float, float] | None  # the first step, series, value there and value here that differ
+    differences: tuple[str, ...]  # in config, data, source and environment: what could explain it
+    directory: Path  # of the reproduction
+
+    def lines(self) -> list[str]:
+        """Return the verdict as lines of text."""
+        said = [self.verdict, f"compared: {self.values} values up to step {self.steps}"]
+        if self.parts:
+            step, name, there, here = self.parts
+            said.append(f"parts at step {step}: {name} was {there!r}, now {here!r}")
+        if self.parts or not self.holds:
+            said += [f"could explain it: {line}" for line in self.differences] or [
+                "no difference in config, data, source or environment was found that could explain it"]
+        else:
+            said += [f"differs without effect: {line}" for line in self.differences]
+        return said
+
+
+def reproduce(directory: Path | str, *, steps: int | None = None, tolerance: float = 0.0, workdir: Path | str | None = None,
+              changes: Sequence[str] = (), watch: bool = True) -> Verdict:
+    """Train a run again, from its recorded config on the data that this names, into a child run, and compare.
+
+    Args:
+      steps: compare only so many updates, which is quicker.
+      tolerance: claim values within so much of each other, instead of equal bits.
+      workdir: the child's directory; by default runs/<time>-<name>.
+      changes: settings to change, such as "seed=1", to see where the run parts.
+
+    Raises:
+      UserError: it is no run of this package's training, or a setting is not as expected.
+      RecordError: a record is damaged.
+    """
+    original = record.read(directory)
+    recorded_settings = _settings(original)
+    changed = _changed(recorded_settings, changes)
+    started_from = lineage.parent(original)
+    result = experiment.run(
+        changed, workdir=workdir or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{original.run.name}-again",
+        parent=started_from["directory"] if started_from else None, reproduces=original.run.id, stop_after=steps, watch=watch)
+    again = record.read(result.directory)
+    return compare(original, again, steps=steps, tolerance=tolerance,
+                   differences=[*_of_config(recorded_settings, changed), *_of_facts(original, again)])
+
+
+def compare(original: record.Recorded, again: record.Recorded, *, steps: int | None = None, tolerance: float = 0.0,
+            differences: Sequence[str] = ()) -> Verdict:
+    """Compare what two runs recorded. The parameters are compared where both have reached their end."""
+    rows = {name: points for name, points in original.series().items() if name.startswith(_COMPARED)}
+    repeated = again.series()
+    parts: list[tuple[int, str, float, float]] = []
+    values, last, largest = 0, 0, 0.0
+    for name, (at, there) in rows.items():
+        here = dict(zip(*repeated.get(name, ([], [])), strict=True))
+        for step, value in zip(at, there, strict=True):
+            if steps is not None and step > steps:
+                continue
+            now = here.get(step)
+            values, last = values + 1, max(last, step)
+            if now is None or not _same(value, now):
+                difference = abs(value - now) if now is not None else np.inf
+                largest = max(largest, difference if difference == difference else np.inf)
+                if not difference <= tolerance:
+                    parts.append((step, name, value, np.nan if now is None else now))
+    first = min(parts, key=lambda part: (part[0], part[1] != train.TRAIN_LOSS), default=None)
+    models = [run.of(events.Model)[-1:] for run in (original, again)]
+    digests = {model[0].metadata.get("parameters_sha256") for model in models if model}
+    whole = all(models) and steps is None
+    if not values:
+        verdict, holds = "nothing to compare: the run has recorded no value that far", False
+    elif first:
+        verdict, holds = "not the same", False
+    elif largest > 0:
+        verdict, holds = f"equal within {tolerance:g} (largest difference {largest:.3g})", True
+    elif whole and len(digests) > 1:
+        verdict, holds = "every value is bit-identical, but the parameters are not", False
+    else:
+        verdict, holds = f"bit-identical{', parameters included' if whole else ''}", True
+    return Verdict(verdict, holds, values, last, largest, first, tuple(differences), again.directory)
+
+
+def data_problems(directory: Path | str) -> list[str]:
+    """Return a line for each split whose data does not have the digest that a run recorded, or cannot be had."""
+    from mnist_jax import data
+
+    original = record.read(directory)
+    try:
+        splits = data.load(_settings(original).dataset)
+    except errors.UserError as error:
+        return [f"the data could not be checked: {error}"]
+    return [f"data {fact.split}: expected the digest {fact.digest}, found {getattr(splits, fact.split).digest}"
+            for fact in original.of(events.Dataset) if getattr(splits, fact.split).digest != fact.digest]
+
+
+def _settings(original: record.Recorded) -> settings.Settings:
+    try:
+        return settings.from_config(original.run.config)
+    except errors.UserError as error:
+        raise errors.UserError(f"{original.directory}: expected a run of this package's training, found one whose config it "
+                               f"does not know: {error}") from error
+
+
+def _changed(before: settings.Settings, changes: Sequence[str]) -> settings.Settings:
+    config: Any = dataclasses.asdict(before)
+    for change in changes:
+        path, separator, text = change.partition("=")
+        *groups, key = path.split(".")
+        node = config
+        for group in groups:
+            node = node.get(group, {}) if isinstance(node, dict) else {}
+        if not separator or key not in node:
+            known = [name for name, _ in settings.flatten(config)]
+            raise errors.UserError(f"--set {change}: expected KEY=VALUE with a key of the config, found {path!r}"
+                                   f"{errors.suggestion(path, known)}")
+        try:
+            node[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            node[key] = text
+    return settings.from_config(config)
+
+
+def _same(one: float, other: float) -> bool:
+    return np.float64(one).tobytes() == np.float64(other).tobytes()
+
+
+def _of_config(before: settings.Settings, now: settings.Settings) -> Iterator[str]:
+    was: Mapping[str, Any] = dict(settings.flatten(dataclasses.asdict(before)))
+    for name, value in settings.flatten(dataclasses.asdict(now)):
+        if was[name] != value:
+            yield f"config: {name} was {was[name]!r}, now {value!r}"
+
+
+def _of_facts(original: record.Recorded, again: record.Recorded) -> Iterator[str]:
+    """Yield how data, source and environment of two runs differ."""
+    digests = {fact.split: fact.digest for fact in original.of(events.Dataset)}
+    for fact in again.of(events.Dataset):
+        if digests.get(fact.split) != fact.digest:
+            yield f"data: {fact.split} had the digest {digests.get(fact.split)}, now {fact.digest}"
+    for before, now in zip(original.of(events.Source)[:1], again.of(events.Source)[:1], strict=False):
+        if before.commit != now.commit:
+            yield f"source: commit was {before.commit}, now {now.commit}"
+        files = {blob.name: blob for blob in now.files}
+        for blob in before.files:
+            if blob.name.startswith(_PACKAGE) and (other := files.get(blob.name)) != blob:
+                yield f"source: {blob.name} {_line_that_differs(original, blob, again, other) if other else 'is gone'}"
+        for name in sorted({name for name in files if name.startswith(_PACKAGE)} - {blob.name for blob in before.files}):
+            yield f"source: {name} is new"
+    for before, now in zip(original.of(events.Environment)[:1], again.of(events.Environment)[:1], strict=False):
+        for difference in provenance.differences(before, now):
+            yield f"environment: {difference}"
+
+
+def _line_that_differs(original: record.Recorded, before: events.Blob, again: record.Recorded, now: events.Blob) -> str:
+    was, here = (run.bytes_of(blob).decode(errors="replace").splitlines() for run, blob in ((original, before), (again, now)))
+    changed = [line for line in difflib.unified_diff(was, here, n=0, lineterm="")
+               if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    shown = next((line for line in changed if line[:1] == "+"), changed[0] if changed else "")
+    return f"changed, {len(changed)} lines of difference, such as: {shown[:100]}"
