@@ -191,7 +191,7 @@ def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray) -> Any
 
 
 def our_parameters(model: str) -> dict[str, np.ndarray]:
-    from mnist_jax import train
+    from mnist_jax import pytree, train
 
     experiment = chosen(model)
     program = train.program(experiment, EXAMPLES, "cpu")

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -37,13 +36,7 @@ def save(directory: Path, step: int, state: Mapping[str, np.ndarray], run_id: st
       RecordError: the disk is full or not writable. The checkpoints before stay.
     """
     data = arrays.pack(state, {"run.txt": run_id.encode()})
-    path = directory / "checkpoints" / f"{step:010d}-{hashlib.sha256(data).hexdigest()}.zip"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        blobs.write_atomically(path, data)
-    except OSError as error:
-        raise errors.RecordError(f"{path.parent}: cannot write the checkpoint of step {step}: {error.strerror}; make room or "
-                                 f"restore access, then start the run again") from error
+    path = _put(directory / "checkpoints" / f"{step:010d}-{hashlib.sha256(data).hexdigest()}.zip", data)
     for old in paths(directory)[:-keep]:
         with contextlib.suppress(OSError):
             old.unlink()
@@ -85,10 +78,17 @@ def newest(directory: Path, reached: float = float("inf")) -> tuple[Checkpoint |
 
 def copy(checkpoint: Checkpoint, directory: Path) -> None:
     """Put a checkpoint of one run into the directory of another, which goes on from it."""
-    folder = directory / "checkpoints"
-    folder.mkdir(exist_ok=True)
-    shutil.copyfile(checkpoint.path, folder / f".{checkpoint.path.name}.partial")
-    (folder / f".{checkpoint.path.name}.partial").replace(folder / checkpoint.path.name)
+    _put(directory / "checkpoints" / checkpoint.path.name, checkpoint.path.read_bytes())
+
+
+def _put(path: Path, data: bytes) -> Path:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        blobs.write_atomically(path, data)
+    except OSError as error:
+        raise errors.RecordError(f"{path.parent}: cannot write the checkpoint of step {int(path.name[:10])}: {error.strerror}; "
+                                 f"make room or restore access, then start the run again") from error
+    return path
 
 
 class Saver:

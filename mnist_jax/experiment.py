@@ -113,6 +113,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                             workdir=workdir, tags=(experiment.model.name, experiment.dataset.name),
                             parent=reproduces or (origin.id if origin else None), resume=before is not None,
                             steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
+        stack.callback(_say_interrupted, run)
         with run:
             run.append(*facts, *([origin.fact] if origin else []))
             if experiment.dataset.keep:
@@ -132,11 +133,14 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                     show=progress.bar(program.steps, program.steps_per_epoch) if watch else None)
             if run.outcome == "finished":
                 evaluation.record_all(run, experiment, task, splits, state, _parent_models(run.directory))
-        if signals.received:
-            print(f"interrupted; the same command with --workdir={run.directory} goes on", file=sys.stderr)
         signals.exit()
         metrics = record.read(run.directory).last()
     return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
+
+
+def _say_interrupted(run: tracked.Tracked) -> None:
+    if run.outcome == "interrupted":
+        print(f"interrupted; the same command with --workdir={run.directory} goes on", file=sys.stderr)
 
 
 def keep_compiled(folder: Path) -> None:

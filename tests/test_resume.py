@@ -2,25 +2,15 @@
 
 import dataclasses
 import os
+import random
 import signal
 from pathlib import Path
 
 import pytest
 
+import kills
+from kills import facts_of
 from mnist_jax import checkpoint, errors, events, experiment, loop, progress, record, train
-
-
-def facts_of(directory: Path) -> dict:
-    """Return everything of a run that a kill must not change: rows, parameters, optimizer, predictions."""
-    recorded = record.read(directory)
-    assert recorded.outcome == "finished"
-    saved, _ = checkpoint.newest(directory)
-    return {"series": {name: points for name, points in recorded.series().items() if not name.startswith("system/")},
-            "state": {path: array.tobytes() for path, array in saved.arrays.items()},
-            "parameters": [model.metadata["parameters_sha256"] for model in recorded.of(events.Model)],
-            "images": sorted((image.name, image.blob.sha256) for image in recorded.of(events.Image)),
-            "predictions": [table.blob.sha256 for table in recorded.of(events.Artifact)],
-            "datasets": [fact.digest for fact in recorded.of(events.Dataset)]}
 
 
 def at(step: int, act, times: int = 1):
@@ -163,6 +153,25 @@ def test_a_child_goes_on_from_its_parent(tiny, finished_run, tmp_path):
     for config, said in ((tiny, "raise --config.epochs"), (dataclasses.replace(more, batch_size=16), "batch_size")):
         with pytest.raises(errors.UserError, match=said):
             experiment.run(config, parent=finished_run, workdir=tmp_path / "other", watch=False)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny, idx_folder, tmp_path, seed):
+    """A real process, killed with SIGKILL; benchmarks/kills.py does it fifty times, online, too."""
+    config = ["--config=configs/cnn.py", "--config.epochs=6", "--config.batch_size=32", "--config.model.features=(4,8)",
+              "--config.model.hidden=32", f"--config.dataset.data_dir={idx_folder}", "--config.dataset.validation_examples=100",
+              "--config.checkpoint.every_s=0.0"]
+    changed = dataclasses.replace(tiny, name="cnn-mnist", epochs=6, optimizer=dataclasses.replace(
+        tiny.optimizer, learning_rate=0.002), checkpoint=dataclasses.replace(tiny.checkpoint, every_s=0.0))
+    whole = facts_of(experiment.run(changed, workdir=tmp_path / "whole", watch=False).directory)
+    directory = tmp_path / "run"
+    said = kills.kill(kills.start(directory, config, "neptune,comet", "offline"), directory, 2.0, random.Random(seed))
+    again = kills.start(directory, config, "neptune,comet", "offline")
+    _, problems = again.communicate()
+    assert again.returncode == 0, problems
+    assert facts_of(directory) == whole, said
+    for tracker in ("neptune", "comet"):
+        assert kills.offline_rows(directory, tracker) == kills.rows_of(record.read(directory)), said
 
 
 def kill(directory: Path, events_left: int) -> None:

@@ -1,0 +1,80 @@
+"""Runs killed with SIGKILL at random moments and started again: is anything lost, doubled or different?
+
+    python benchmarks/kills.py                        50 kills, half of them with online trackers, about 15 minutes
+    python benchmarks/kills.py --only=17              one of them again, from its seed
+    python benchmarks/kills.py --kills=5 --json=kills.json
+
+Each run trains the MLP on the embedded digits with both trackers and saves a checkpoint after every chunk, so that kills fall
+into training, saving, recording and delivery; one in three takes the deliveries with it. What is compared with a run that was
+never killed: every row of train|validation|test/*, the parameters, the optimizer's state, the predictions, the pictures; and
+with the record, after the end: every row that each tracker holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import kills  # noqa: E402
+import online  # noqa: E402
+from mnist_jax import background, record  # noqa: E402
+
+CONFIG = ["--config=configs/mlp.py:digits", "--config.epochs=60", "--config.checkpoint.every_s=0.0"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="the number of one kill")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    parsed = parser.parse_args()
+    numbers = range(parsed.kills) if parsed.only is None else [parsed.only]
+    with tempfile.TemporaryDirectory() as folder, online.serve("neptune") as neptune, online.serve("comet") as comet:
+        os.environ.update({**online.PATIENT, **neptune.environment, **comet.environment})
+        figures = kill_all(numbers, parsed.seed, Path(folder), {"neptune": neptune.store, "comet": comet.store})
+    if parsed.json:
+        parsed.json.write_text(json.dumps(figures, indent=1))
+
+
+def kill_all(numbers: Any, seed: int, folder: Path, stores: dict[str, Any]) -> list[dict[str, Any]]:
+    """Kill one run after the other, and print a line for each."""
+    whole_directory = folder / "whole"
+    assert kills.start(whole_directory, CONFIG, "neptune,comet", "offline").wait() == 0
+    whole, recorded = kills.facts_of(whole_directory), record.read(whole_directory)
+    lasts = recorded.entries[-1].time - recorded.entries[0].time + 2  # and the wait for the deliveries
+    figures = []
+    for number in numbers:
+        directory, mode = folder / f"run-{number}", "online" if number % 2 else "offline"
+        chance = random.Random(f"{seed}-{number}")
+        found = kills.kill(kills.start(directory, CONFIG, "neptune,comet", mode), directory, lasts, chance)
+        again = kills.start(directory, CONFIG, "neptune,comet", mode)
+        _, problems = again.communicate()
+        wrong = [] if again.returncode == 0 else [f"exit code {again.returncode}: {problems.decode()[-300:]}"]
+        if not wrong:
+            replicas = background.deliver(directory, "neptune,comet", mode)
+            wrong += [f"{replica.label} is {replica.state}" for replica in replicas if replica.state != "complete"]
+            wrong += [part for part, facts in kills.facts_of(directory).items() if facts != whole[part]]
+            rows = kills.rows_of(record.read(directory))
+            wrong += [f"rows in {tracker}" for tracker, store in stores.items()
+                      if rows != (kills.online_rows(store, tracker, directory) if mode == "online"
+                                  else kills.offline_rows(directory, tracker))]
+        figures.append({"number": number, "mode": mode, "killed": found, "wrong": wrong})
+        print(f"{number:3} {mode:8} {found}: {', '.join(wrong) or 'as if never killed'}", flush=True)
+    print(f"{sum(not each['wrong'] for each in figures)} of {len(figures)} as if never killed "
+          f"(seed {seed}, {time.strftime('%Y-%m-%d')})")
+    return figures
+
+
+if __name__ == "__main__":
+    main()
