@@ -113,7 +113,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                             workdir=workdir, tags=(experiment.model.name, experiment.dataset.name),
                             parent=reproduces or (origin.id if origin else None), resume=before is not None,
                             steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
-        stack.callback(_say_interrupted, run)
+        stack.callback(_say_interrupted, run, signals)
         with run:
             run.append(*facts, *([origin.fact] if origin else []))
             if experiment.dataset.keep:
@@ -138,8 +138,8 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
     return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
 
 
-def _say_interrupted(run: tracked.Tracked) -> None:
-    if run.outcome == "interrupted":
+def _say_interrupted(run: tracked.Tracked, signals: interruption.Signals) -> None:
+    if run.outcome == "interrupted" and signals.received:
         print(f"interrupted; the same command with --workdir={run.directory} goes on", file=sys.stderr)
 
 
