@@ -11,16 +11,26 @@ import time
 import jax
 import numpy as np
 
-from mnist_jax import arrays, data, events, export_model, images, loop, predict, pytree, record, settings, tracked, train
+from mnist_jax import (
+    arrays,
+    data,
+    events,
+    export_model,
+    images,
+    lineage,
+    loop,
+    predict,
+    pytree,
+    record,
+    settings,
+    tracked,
+    train,
+)
 
 
 def record_all(run: tracked.Tracked, experiment: settings.Settings, task: loop.Task, splits: data.Splits,
-               state: train.State, parents: tuple[str, ...]) -> None:
-    """Evaluate on the test set, and record the results and the model.
-
-    Args:
-      parents: digests of the models that this one goes on from.
-    """
+               state: train.State) -> None:
+    """Evaluate on the test set, and record the results and the model."""
     test = jax.device_get(train.evaluate(task.program, state.parameters, task.data["test"]))
     step, now = task.program.steps, time.time()
     scores = {train.TEST_LOSS: float(test.loss), train.TEST_ACCURACY: float(test.accuracy)}
@@ -31,13 +41,16 @@ def record_all(run: tracked.Tracked, experiment: settings.Settings, task: loop.T
     matrix = np.zeros((10, 10), np.int64)
     np.add.at(matrix, (splits.test.labels, predicted), 1)
     first_layer = next(parameters[path] for path in ("conv1/kernel", "dense1/kernel") if path in parameters)
+    recorded = record.read(run.directory)
+    goes_on_from = lineage.parent(recorded)
+    parents = (goes_on_from["model_sha256"],) if goes_on_from and goes_on_from["model_sha256"] else ()
     pictures = {
         "samples": (images.samples(splits.train.images, splits.train.labels), "the first training images of each class"),
         "confusion_matrix": (images.confusion_matrix(matrix), "test set: rows the true class, columns the predicted one"),
         "mistakes": (images.mistakes(splits.test.images, splits.test.labels, probabilities),
                      "test set: the most confident mistakes"),
         "filters": (images.filters(first_layer), "weights of the first layer"),
-        "learning_curves": (images.curves(record.read(run.directory).series()), "losses and accuracies over steps"),
+        "learning_curves": (images.curves(recorded.series()), "losses and accuracies over steps"),
     }
     facts: list[events.Event] = [events.Image(name, step, run.blob(png, f"{name}.png"), caption)
                                  for name, (png, caption) in pictures.items()]

@@ -27,6 +27,7 @@ from mnist_jax import (
     evaluation,
     events,
     interruption,
+    lineage,
     loop,
     progress,
     provenance,
@@ -38,6 +39,7 @@ from mnist_jax import (
     train,
 )
 
+_AGAIN = "reproduction"  # tag of a run that repeats its parent from the beginning
 # What a child may not change, since the state of its parent would not fit or would mean something else.
 _KEPT = ("model.", "dataset.", "batch_size", "optimizer.name")
 
@@ -104,23 +106,24 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
              for part in ("train", "validation", "test") if len(split := getattr(splits, part))]
     if before:
         _same_data(before, facts)
-    origin = _parent(Path(parent), experiment, program) if parent and not before else None
+    origin = _parent(Path(parent), experiment, program) if parent and not (before and lineage.parent(before)) else None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(interruption.Signals())
         if jax.process_index() > 0:  # process 0 owns the record and the trackers; this one leaves no trace
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
         run = tracked.track(experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode,
-                            workdir=workdir, tags=(experiment.model.name, experiment.dataset.name),
+                            workdir=workdir,
+                            tags=(experiment.model.name, experiment.dataset.name, *([_AGAIN] if reproduces else [])),
                             parent=reproduces or (origin.id if origin else None), resume=before is not None,
                             steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
         stack.callback(_say_interrupted, run, signals)
         with run:
+            if origin:  # the state first: what is recorded is there
+                checkpoint.copy(origin.saved, run.directory)
             run.append(*facts, *([origin.fact] if origin else []))
             if experiment.dataset.keep:
                 _keep_data(run, experiment.dataset.name, splits, facts)
-            if origin:
-                checkpoint.copy(origin.saved, run.directory)
-            saved, damaged = checkpoint.newest(run.directory, _reached(run.directory))
+            saved, damaged = checkpoint.newest(run.directory, _reached(record.read(run.directory)))
             for line in damaged:
                 print(f"warning: {line}; going on from the one before", file=sys.stderr)
             task = loop.Task(program, train.hyper(experiment.optimizer), jax.device_put(np.uint32(experiment.seed)),
@@ -132,7 +135,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                     last_step=min(stop_after or program.steps, program.steps), signals=signals, started=started,
                     show=progress.bar(program.steps, program.steps_per_epoch) if watch else None)
             if run.outcome == "finished":
-                evaluation.record_all(run, experiment, task, splits, state, _parent_models(run.directory))
+                evaluation.record_all(run, experiment, task, splits, state)
         signals.exit()
         metrics = record.read(run.directory).last()
     return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
@@ -157,6 +160,9 @@ def _found(directory: Path, experiment: settings.Settings, parent: str | Path | 
     if differing := _differing(recorded, experiment):
         raise errors.UserError(f"{directory}: expected the run of this config, found one with other settings: "
                                f"{', '.join(differing)}; choose another --workdir")
+    if not parent and recorded.run.parent and _AGAIN not in recorded.run.tags and not lineage.parent(recorded):
+        raise errors.UserError(f"{directory}: expected the state of its parent, found a child that was stopped before it had "
+                               f"one; name the parent again with --parent")
     if parent and recorded.run.parent != record.read(parent).run.id:
         raise errors.UserError(f"{directory}: expected a child of {parent}, found a run with "
                                f"{'another parent' if recorded.run.parent else 'no parent'}; choose another --workdir")
@@ -199,18 +205,10 @@ def _parent(directory: Path, experiment: settings.Settings, program: train.Progr
     return _Parent(recorded.run.id, events.Text("parent", saved.step, json.dumps(fact)), saved)
 
 
-def _reached(directory: Path) -> int:
+def _reached(recorded: record.Recorded) -> int:
     """Return the step up to which a record holds every update, by its parent's record or by its own."""
-    recorded = record.read(directory)
-    steps = [text.step for text in recorded.of(events.Text) if text.name == "parent"]
-    return max([0, *steps, *recorded.series().get(train.TRAIN_LOSS, ([], []))[0]])
-
-
-def _parent_models(directory: Path) -> tuple[str, ...]:
-    """Return the digests of the models that a run goes on from."""
-    texts = record.read(directory).of(events.Text)
-    digests = [json.loads(text.text)["model_sha256"] for text in texts if text.name == "parent"]
-    return tuple(filter(None, digests))
+    origin = lineage.parent(recorded)
+    return max([origin["step"] if origin else 0, *recorded.series().get(train.TRAIN_LOSS, ([], []))[0]])
 
 
 def _keep_data(run: tracked.Tracked, name: str, splits: data.Splits, facts: Sequence[events.Dataset]) -> None:

@@ -150,6 +150,12 @@ def test_a_child_goes_on_from_its_parent(tiny, finished_run, tmp_path):
     assert child.run.parent == parent.run.id
     assert child.series()["train/loss"][0] == list(range(31, 46))
     assert child.of(events.Model)[0].parents == (parent.of(events.Model)[0].blob.sha256,)
+    kill(tmp_path / "child", events_left=7)  # before it had recorded whose state it goes on from
+    with pytest.raises(errors.UserError, match="name the parent again"):
+        experiment.run(more, workdir=tmp_path / "child", watch=False)
+    again = record.read(experiment.run(more, parent=finished_run, workdir=tmp_path / "child", watch=False).directory)
+    assert again.series()["train/loss"] == child.series()["train/loss"]
+    assert again.of(events.Model)[0].parents == child.of(events.Model)[0].parents
     for config, said in ((tiny, "raise --config.epochs"), (dataclasses.replace(more, batch_size=16), "batch_size")):
         with pytest.raises(errors.UserError, match=said):
             experiment.run(config, parent=finished_run, workdir=tmp_path / "other", watch=False)
