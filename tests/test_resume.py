@@ -83,6 +83,28 @@ def test_a_checkpoint_that_the_record_does_not_reach_is_not_used(tiny, finished_
     assert facts_of(tmp_path / "run") == facts_of(finished_run)
 
 
+@pytest.mark.parametrize("calls", [4, 5, 7])
+def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(tiny, finished_run, tmp_path, monkeypatch, calls):
+    """The record, a checkpoint, a blob: whatever meets the full disk first."""
+    every = dataclasses.replace(tiny, checkpoint=dataclasses.replace(tiny.checkpoint, every_s=0.0))
+    real, left = os.fsync, [calls]
+
+    def full(file: int) -> None:
+        if "run" in os.readlink(f"/proc/self/fd/{file}") and "blobs" not in os.readlink(f"/proc/self/fd/{file}"):
+            left[0] -= 1
+            if left[0] <= 0:
+                raise OSError(28, "No space left on device")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(errors.RecordError, match="No space left on device"):
+        experiment.run(every, workdir=tmp_path / "run", watch=False)
+    monkeypatch.setattr(os, "fsync", real)
+    assert record.read(tmp_path / "run").outcome in ("failed", "killed")
+    experiment.run(every, workdir=tmp_path / "run", watch=False)
+    assert facts_of(tmp_path / "run") == facts_of(finished_run)
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, finished_run, tmp_path, capsys):
     every = dataclasses.replace(tiny, checkpoint=dataclasses.replace(tiny.checkpoint, keep=10, every_s=0.0))
     experiment.run(every, workdir=tmp_path / "run", watch=False)
