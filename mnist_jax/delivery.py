@@ -80,6 +80,7 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
     with _bounded(OPEN_S):
         where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
     receipts.say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
+    beginning = time.process_time()
     pace = limits.Pace(destination.limits.values_per_minute, lambda seconds: receipts.say(log, waiting=seconds),
                        receipts.recent(directory, destination.label, 60) if resume else ())
     ended = False
@@ -90,7 +91,10 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
     outcome = record.outcome_of(directory, run_file.read(directory))
     with _bounded(CLOSE_S):
         tracker.close(outcome if outcome in events.OUTCOMES else "failed", CLOSE_S)
-    receipts.say(log, closed=outcome, seconds={"close": time.perf_counter() - closing})
+    seconds = {"close": time.perf_counter() - closing}
+    if threading.current_thread() is threading.main_thread():  # a process of its own: what the delivery cost from open on
+        seconds["cpu"] = time.process_time() - beginning
+    receipts.say(log, closed=outcome, seconds=seconds)
 
 
 def _send(directory: Path, entries: Iterable[record.Entry], tracker: tracking.Tracker, thinner: limits.Thinner,

@@ -39,7 +39,7 @@ class Replica:
     failures: int = 0  # attempts in a row that ended without a receipt
     refused: frozenset[int] = frozenset()  # sequence numbers of events that failed
     waits: int = 0  # signs of life while the destination's pace is kept
-    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of import, open and close
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # of import, open and close, and of CPU from open on
 
     def summary(self, recorded: int) -> dict[str, Any]:
         """Return the JSON that `show` prints, given the number of events in the record."""

@@ -46,4 +46,6 @@ def facts(recorder: record.Record) -> list[events.Event]:
         # Neptune cuts a series into pieces of 100; what is one event and what are two must still be told apart.
         events.Metrics(many, {"m": many * 0.5, "n": many * 1.0}, many * 2.0),
         events.Metrics(many + 251, {"m": many * 0.5}, many * 2.0), events.Metrics([600], {"m": [1.0]}, [1.0]),
-        events.Metrics([600], {"k": [1.0]}, [1.0])]
+        events.Metrics([600], {"k": [1.0]}, [1.0]),
+        # A run that was interrupted and resumed says two things after the same step.
+        events.Text("short", 2, "again"), events.Status(5, "interrupted"), events.Status(5, "running")]

@@ -10,7 +10,7 @@ import pytest
 
 import kills
 from kills import facts_of
-from mnist_jax import checkpoint, errors, events, experiment, loop, progress, record, train
+from mnist_jax import checkpoint, errors, events, experiment, loop, progress, record, show, train
 
 
 def at(step: int, act, times: int = 1):
@@ -200,6 +200,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny, idx_folder, tmp_path, 
     assert facts_of(directory) == whole, said
     for tracker in ("neptune", "comet"):
         assert kills.offline_rows(directory, tracker) == kills.rows_of(record.read(directory)), said
+        state = show.summary(directory)["deliveries"][f"{tracker}-offline"]
+        assert state["state"] == "complete" and not state["thinned"] and not state["failed"], said
 
 
 def kill(directory: Path, events_left: int) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mnist_jax import events
+from mnist_jax import events, neptune_client
 from mnist_jax.importing import foreign, neptune_attributes, neptune_log
 
 NOT_READ = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError)  # of fields that are not ours
@@ -140,6 +141,6 @@ def _from_words(point: foreign.Point) -> foreign.Point:
 
 
 def _whole(step: Any) -> int:
-    if not isinstance(step, int | float) or step != int(step):
+    if not isinstance(step, int | float) or step % neptune_client.SAME_STEP:
         raise ValueError(f"expected a whole step, found {step!r}")
-    return int(step)
+    return math.floor(step)
