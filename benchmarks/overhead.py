@@ -99,7 +99,8 @@ def report(figures: dict[str, Any]) -> None:
         parts = {step: statistics.median(pair["clients"][label][step] for pair in figures["pairs"])
                  for step in ("import", "open", "close")}
         cpu = statistics.median(pair["clients"][label]["cpu"] / pair["seconds"][0] for pair in figures["pairs"])
-        print(f"{label}: {cpu:.2%} of a core from open to close; " + ", ".join(f"{step} {value:.2f} s" for step, value in parts.items()) + ", in its own process")
+        print(f"{label}: {cpu:.2%} of a core from open to close; "
+              + ", ".join(f"{step} {value:.2f} s" for step, value in parts.items()) + ", in its own process")
     print(f"end of the run, waiting for both: {statistics.median(pair['end'] for pair in figures['pairs']):.2f} s")
 
 
