@@ -76,7 +76,7 @@ class Client:
             with _lost():
                 self._run[path].upload(_file(content, extension))
 
-    def extend(self, path: str, values: Sequence[Any], steps: Sequence[int], times: Sequence[float] | None = None,
+    def extend(self, path: str, values: Sequence[Any], steps: Sequence[float], times: Sequence[float] | None = None,
                image: tuple[str, str] | None = None) -> Receipt:
         """Add entries to a series. Those whose step does not increase are left out, since a server refuses them.
 
@@ -117,7 +117,7 @@ class Client:
             raise OSError(f"{self._folder}: expected {self._given.total()} points and texts that were given, found "
                           f"{lost.total()} of them missing, the first in {next(iter(lost))}; is the disk full?")
 
-    def _send(self, path: str, values: Sequence[Any], steps: Sequence[int], times: Sequence[float] | None,
+    def _send(self, path: str, values: Sequence[Any], steps: Sequence[float], times: Sequence[float] | None,
               image: tuple[str, str] | None, places: list[int], expected: int) -> None:
         from neptune import exceptions
 
