@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,9 @@ from mnist_jax import delivery, errors, receipts, tracking
 NO_PROGRESS_S = 10.0  # at the end of a run, a delivery that shows no progress for so long is ended
 AT_MOST_S = 120.0  # and so is one that talks to a server for longer than this after the run
 PATIENCE_S = 60.0  # without progress, where a person waits for a delivery alone
-_PARENT, _OVER = "MNIST_JAX_PARENT", "MNIST_JAX_RUN_IS_OVER"  # between a run and its deliveries
+_PARENT = "MNIST_JAX_PARENT"  # tells a delivery the pid of its run
+_BUSY = 3  # exit code of an attempt that found another process delivering
+_LOOK_S = 0.5  # between two looks at an attempt while the run goes on
 _RETRY_S = (2.0, 60.0)  # first and longest wait before a server is tried again while the run goes on
 
 
@@ -51,7 +54,6 @@ class Process:
         package = str(Path(__file__).resolve().parent.parent)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
                        _PARENT: str(os.getpid())}
-        environment.pop(_OVER, None)
         arguments = [sys.executable, "-m", "mnist_jax", "deliver", str(directory), f"--tracker={destination.tracker}",
                      f"--tracker_mode={destination.mode}", "--follow"]
         with _asked(directory, destination).with_suffix(".log").open("ab") as output:
@@ -69,7 +71,8 @@ class Process:
         return self._process.poll() is not None
 
     def end(self) -> None:
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # the attempt, too: it is of the same session
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
 
@@ -164,32 +167,62 @@ def deliver(directory: Path | str, tracker: tracking.Choice, tracker_mode: str =
 def child_main(directory: Path, destination: tracking.Destination) -> None:
     """Run as the child process: follow the record until standard input ends. Does not return.
 
-    A client that lost its server is not repaired but replaced: the process starts itself anew.
+    A client that lost its server is not repaired but replaced: each attempt is a fork of this process, which has imported
+    the client (two seconds of CPU) once and never used it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(19 - os.nice(0))  # training comes first
     with contextlib.suppress(AttributeError, OSError):  # on Linux it is not even interrupted for it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    started = time.perf_counter()
+    getattr(tracking.backend(destination.tracker), "prepare", lambda: None)()
+    import_s = time.perf_counter() - started
 
     def over(timeout_s: float) -> bool:
-        if _OVER not in os.environ:
-            readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
-            if readable or os.getppid() != int(os.environ.get(_PARENT, os.getppid())):
-                os.environ[_OVER] = "1"  # remembered by the process that replaces this one
-        return _OVER in os.environ
+        readable, _, _ = select.select([sys.stdin], [], [], timeout_s)
+        return bool(readable) or os.getppid() != int(os.environ.get(_PARENT, os.getppid()))
 
-    last_attempt, replica = over(0.0), None
-    while replica is None:
-        try:
-            replica = delivery.deliver(directory, destination, over)
-        except receipts.Busy:  # where a run was killed and resumed at once, its first delivery is still ending
+    while True:
+        last_attempt = over(0.0)
+        code = _attempt(directory, destination, over, import_s)
+        if code == _BUSY:  # where a run was killed and resumed at once, its first delivery is still ending
             time.sleep(0.5)
-    if replica.state != "complete" and not last_attempt:
-        over(min(_RETRY_S[1], _RETRY_S[0] * 2 ** min(replica.failures - 1, 10)))
-        os.execv(sys.executable, [sys.executable, "-m", "mnist_jax", *sys.argv[1:]])
+            continue
+        replica = receipts.replica(directory, destination.label)
+        if replica.state == "complete" or last_attempt:
+            break
+        over(min(_RETRY_S[1], _RETRY_S[0] * 2 ** min(max(replica.failures, 1) - 1, 10)))
     sys.stdout.flush()
-    os._exit(0)  # past the client's own exit hooks, which wait for a server that is gone
+    os._exit(0)
+
+
+def _attempt(directory: Path, destination: tracking.Destination, over: Callable[[float], bool], import_s: float) -> int:
+    """Make one attempt in a fork, and tell it when the run is over; return its exit code."""
+    hears, tells = os.pipe()
+    attempt = os.fork()
+    if attempt == 0:
+        os.close(tells)
+        code = 1
+        try:
+            delivery.deliver(directory, destination, lambda timeout_s: bool(select.select([hears], [], [], timeout_s)[0]),
+                             import_s=import_s)
+            code = 0
+        except receipts.Busy:
+            code = _BUSY
+        except BaseException:
+            traceback.print_exc()  # into the log of the process
+        finally:
+            sys.stdout.flush()
+            os._exit(code)  # past the client's own exit hooks, which wait for a server that is gone
+    os.close(hears)
+    ended, status = 0, 0
+    while not ended and not over(_LOOK_S):
+        ended, status = os.waitpid(attempt, os.WNOHANG)
+    os.close(tells)
+    if not ended:
+        _, status = os.waitpid(attempt, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _asked(directory: Path, destination: tracking.Destination) -> Path:

@@ -58,9 +58,14 @@ def destination(mode: tracking.Mode) -> tracking.Destination:
     return tracking.Destination("comet", "online", credentials.host(address), why, limits=_LIMITS)
 
 
+def prepare() -> None:
+    """Import the client, for the attempts of this process and of its forks."""
+    comet_client.prepare()
+
+
 def create(where: tracking.Destination, folder: Path) -> CometTracker:
     """Return an unopened tracker that keeps its offline data in `folder`."""
-    comet_client.prepare()
+    prepare()
     return CometTracker(where, folder)
 
 

@@ -30,12 +30,13 @@ _CONFIRM_S = 2.0  # and so long, about
 
 
 def deliver(directory: Path, destination: tracking.Destination, over: Callable[[float], bool] = lambda _: True,
-            tracker: tracking.Tracker | None = None) -> receipts.Replica:
+            tracker: tracking.Tracker | None = None, import_s: float = 0.0) -> receipts.Replica:
     """Send what the replica is missing, until the record is `over`; return what it then holds. Raises nothing of theirs.
 
     Args:
       over: waits up to the given seconds and returns whether the run has ended.
       tracker: what delivers, by default a new one of the destination's backend.
+      import_s: seconds that this process has spent on importing the client before.
 
     Raises:
       UserError: another process delivers to this replica.
@@ -47,7 +48,7 @@ def deliver(directory: Path, destination: tracking.Destination, over: Callable[[
         if before.state == "complete" and over(0.0) and sum(1 for _ in entries) == before.delivered:
             return before
         try:
-            _attempt(directory, destination, before, log, over, tracker)
+            _attempt(directory, destination, before, log, over, tracker, import_s)
         except errors.RecordError:
             raise
         except tracking.Forgotten as error:
@@ -59,7 +60,7 @@ def deliver(directory: Path, destination: tracking.Destination, over: Callable[[
 
 
 def _attempt(directory: Path, destination: tracking.Destination, before: receipts.Replica, log: TextIO,
-             over: Callable[[float], bool], tracker: tracking.Tracker | None) -> None:
+             over: Callable[[float], bool], tracker: tracking.Tracker | None, import_s: float) -> None:
     folder = directory / "deliveries" / destination.label
     offline = destination.mode == "offline"
     if offline:
@@ -79,7 +80,7 @@ def _attempt(directory: Path, destination: tracking.Destination, before: receipt
     run = run_file.run(run_file.read(directory))
     with _bounded(OPEN_S):
         where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
-    receipts.say(log, opened=where, seconds={"import": imported - started, "open": time.perf_counter() - imported})
+    receipts.say(log, opened=where, seconds={"import": import_s + imported - started, "open": time.perf_counter() - imported})
     beginning = time.process_time()
     pace = limits.Pace(destination.limits.values_per_minute, lambda seconds: receipts.say(log, waiting=seconds),
                        receipts.recent(directory, destination.label, 60) if resume else ())

@@ -64,9 +64,14 @@ def destination(mode: tracking.Mode) -> tracking.Destination:
     return tracking.Destination("neptune", "online", host, "NEPTUNE_API_TOKEN is set" if mode == "auto" else "", warning)
 
 
+def prepare() -> None:
+    """Import the client, for the attempts of this process and of its forks."""
+    neptune_client.prepare()
+
+
 def create(where: tracking.Destination, folder: Path) -> NeptuneTracker:
     """Return an unopened tracker that keeps its offline data, or what it must hold for a moment online, in `folder`."""
-    neptune_client.prepare()
+    prepare()
     return NeptuneTracker(where, folder)
 
 

@@ -104,7 +104,7 @@ ENTRY_POINTS = "mnist_jax.trackers"  # the group in which a package names its ba
 
 
 def backend(name: str) -> ModuleType:
-    """Return a backend's module; it has `destination(mode)` and `create(destination, folder)`.
+    """Return a backend's module: it has `destination(mode)`, `create(destination, folder)`, and may have `prepare()`.
 
     Raises:
       UserError: no backend has that name, or its client is not installed.

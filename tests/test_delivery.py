@@ -173,8 +173,8 @@ def test_a_child_ignores_the_terminals_signals_and_ends_with_the_run(tmp_path):
         deadline = time.monotonic() + 60
         while receipts.replica(tmp_path / "run", "neptune-offline").delivered < 1 and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.kill(child._process.pid, signal.SIGINT)
-        os.kill(child._process.pid, signal.SIGTERM)
+        os.killpg(child._process.pid, signal.SIGINT)
+        os.killpg(child._process.pid, signal.SIGTERM)
         recorder.append(events.Status(1, "finished"))
         recorder.close("finished")
     (replica,) = background.finish([child])
@@ -201,7 +201,7 @@ def test_a_child_outlives_its_parent_and_says_failed(tmp_path):
 def test_a_child_without_progress_is_ended_within_the_bound(recorded, monkeypatch):
     monkeypatch.setattr(background, "NO_PROGRESS_S", 0.5)
     child = background.Process(recorded, NEPTUNE)
-    os.kill(child._process.pid, signal.SIGSTOP)
+    os.killpg(child._process.pid, signal.SIGSTOP)
     started = time.monotonic()
     (replica,) = background.finish([child])
     assert time.monotonic() - started < 3 and replica.state != "complete"

@@ -66,7 +66,7 @@ def test_a_tracker_that_dies_changes_nothing_and_is_made_up_for(tiny, tmp_path, 
 
     def begin_and_kill(self, *arguments):
         begin(self, *arguments)
-        self._process.kill()
+        self.end()
 
     monkeypatch.setattr(background.Process, "__init__", begin_and_kill)
     result = experiment.run(tiny, tracker="neptune", workdir=tmp_path / "run", watch=False)

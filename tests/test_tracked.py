@@ -139,7 +139,7 @@ def test_both_trackers_in_every_order_of_start_and_stop(tmp_path, order, last):
     """The one that shall end last is held until the other has ended."""
     run = mnist_jax.track("both", tracker=order, workdir=tmp_path / "run")
     held = {delivery.destination.tracker: delivery for delivery in run._delivering}
-    os.kill(held[last]._process.pid, signal.SIGSTOP)
+    os.killpg(held[last]._process.pid, signal.SIGSTOP)
     threading.Thread(target=_continue_after, args=(held[last], [each for name, each in held.items() if name != last])).start()
     run.metrics(1, {"x": 0.5})
     run.close()
@@ -153,7 +153,7 @@ def _continue_after(held, others) -> None:
     deadline = time.monotonic() + 8
     while not all(other.ended() for other in others) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(held._process.pid, signal.SIGCONT)
+    os.killpg(held._process.pid, signal.SIGCONT)
 
 
 def test_two_runs_at_once_in_one_process(tmp_path):
