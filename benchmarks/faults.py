@@ -1,6 +1,6 @@
 """Training beside trackers whose servers fail: what it costs, and that nothing is lost or doubled once they heal.
 
-    python benchmarks/faults.py                         every fault and both trackers, about 20 minutes
+    python benchmarks/faults.py                         every fault and both trackers, about 35 minutes
     python benchmarks/faults.py --tracker=comet --faults=stalls,dies-5 --json=faults.json
     python benchmarks/faults.py --parallel=18           so many runs at once in one folder, with both trackers offline
 
@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 from turns import Turns, take_turns  # noqa: E402
 
 import online  # noqa: E402
-from mnist_jax import background, events, record, show  # noqa: E402
+from mnist_jax import background, events, receipts, record, show  # noqa: E402
 from mnist_jax.loopback.server import Faults  # noqa: E402
 
 FAULTS = {
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracker", default="neptune,comet")
     parser.add_argument("--faults", default=",".join(FAULTS))
-    parser.add_argument("--epochs", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--parallel", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
@@ -96,14 +96,16 @@ def train_pair(directory: Path, epochs: int, environment: dict[str, str], tracke
     found = {name: times(folder, turns[name]) for name, folder in (("tracked", directory), ("alone", alone))}
     shutil.rmtree(alone)
     tracked = found["tracked"]
+    first = min(sum(mark < tracked["imported"] for mark in tracked["marks"]), epochs - 2)
+    seconds = {name: run["marks"][-1] - run["marks"][first] for name, run in found.items()}
     states = [state["state"] for state in show.summary(directory)["deliveries"].values()]
-    return {"same_bits": tracked["bits"] == found["alone"]["bits"], "training": tracked["seconds"] / found["alone"]["seconds"],
-            "seconds": tracked["seconds"], "end": tracked["end"], "events": tracked["events"], "state": states[0]}
+    return {"same_bits": tracked["bits"] == found["alone"]["bits"], "training": seconds["tracked"] / seconds["alone"],
+            "seconds": seconds["tracked"], "end": tracked["end"], "events": tracked["events"], "state": states[0]}
 
 
 def start(directory: Path, epochs: int, environment: dict[str, str], tracker: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "run.py", "--config=configs/mlp.py:digits", f"--config.epochs={epochs}", f"--tracker={tracker}",
-               "--tracker_mode=auto", f"--workdir={directory}"]
+    command = [sys.executable, "run.py", "--config=configs/cnn.py:digits", "--config.batch_size=128", f"--config.epochs={epochs}",
+               f"--tracker={tracker}", "--tracker_mode=auto", f"--workdir={directory}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                             env={**os.environ, **environment})
 
@@ -115,7 +117,9 @@ def times(directory: Path, turns: Turns) -> dict[str, Any]:
              if isinstance(entry.event, events.Metrics) and "train/epoch_loss" in entry.event.values]
     series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
     bits = json.dumps([series, recorded.of(events.Model)[0].metadata["parameters_sha256"]])
-    return {"bits": bits, "seconds": marks[-1] - marks[0], "events": len(recorded.entries),
+    imported = min((turns.own(line["at"]) for replica in receipts.replicas(directory)
+                    for line in receipts.lines(directory, replica.label) if "opening" in line), default=0.0)
+    return {"bits": bits, "marks": marks, "imported": imported, "events": len(recorded.entries),
             "end": turns.own(float("inf")) - turns.own(recorded.entries[-1].time)}
 
 
