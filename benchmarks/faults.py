@@ -4,10 +4,11 @@
     python benchmarks/faults.py --tracker=comet --faults=stalls,dies-5 --json=faults.json
     python benchmarks/faults.py --parallel=18           so many runs at once in one folder, with both trackers offline
 
-The servers are the package's own on the loopback interface; the clients are the real ones. Each row trains the MLP on the
-embedded digits beside one failing server and compares with runs that have no tracker: the bits of parameters and metrics,
-the training time (an epoch's, median over epochs), the wait at the end, the events in the record. Then the server heals, and
-what `deliver` leaves there is compared with what an undisturbed delivery of the same record leaves.
+The servers are the package's own on the loopback interface; the clients are the real ones. Each row trains the CNN on the
+embedded digits beside one failing server and, in turns with it (turns.py), without a tracker, and compares the bits of
+parameters and metrics, the training time from the epoch in which the client was imported to the last, the wait at the end,
+and the events in the record. Then the server heals, and what `deliver` leaves there is compared with what an undisturbed
+delivery of the same record leaves.
 """
 
 from __future__ import annotations
@@ -99,13 +100,13 @@ def train_pair(directory: Path, epochs: int, environment: dict[str, str], tracke
     first = min(sum(mark < tracked["imported"] for mark in tracked["marks"]), epochs - 2)
     seconds = {name: run["marks"][-1] - run["marks"][first] for name, run in found.items()}
     states = [state["state"] for state in show.summary(directory)["deliveries"].values()]
-    return {"same_bits": tracked["bits"] == found["alone"]["bits"], "training": seconds["tracked"] / seconds["alone"],
-            "seconds": seconds["tracked"], "end": tracked["end"], "events": tracked["events"], "state": states[0]}
+    return {"same_bits": tracked["bits"] == found["alone"]["bits"], "seconds": seconds["tracked"], "state": states[0],
+            "training": seconds["tracked"] / seconds["alone"], "end": tracked["end"], "events": tracked["events"]}
 
 
 def start(directory: Path, epochs: int, environment: dict[str, str], tracker: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "run.py", "--config=configs/cnn.py:digits", "--config.batch_size=128", f"--config.epochs={epochs}",
-               f"--tracker={tracker}", "--tracker_mode=auto", f"--workdir={directory}"]
+    command = [sys.executable, "run.py", "--config=configs/cnn.py:digits", "--config.batch_size=128",
+               f"--config.epochs={epochs}", f"--tracker={tracker}", "--tracker_mode=auto", f"--workdir={directory}"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                             env={**os.environ, **environment})
 
