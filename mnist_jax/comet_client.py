@@ -13,13 +13,12 @@ import json
 import logging
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import comet_contents, events
+from mnist_jax import comet_contents, comet_problems, events
 from mnist_jax.tracking import Receipt
 
 _SETTLE_S = 8.0  # what was sent may take this long to be seen by a reader
@@ -60,7 +59,7 @@ class Client:
         self._sent: collections.Counter[tuple] = collections.Counter()  # all that the server should hold
         self._held: collections.Counter[tuple] = collections.Counter()  # what it held when opened, and nobody has claimed
         self._recent: list[tuple] = []  # sent for the event in hand
-        self._problems = _Problems()
+        self._problems = comet_problems.Problems()
         self._archive: Path
 
     def start(self, key: str, folder: Path, *, resumed: bool) -> str:
@@ -84,7 +83,7 @@ class Client:
                                   f"{self._problems.of_this_thread() or self._problems.first()}")
         self._api = comet_ml.api.API(cache=False)
         if resumed:
-            with _lost():
+            with comet_problems.lost():
                 self._held = self._settled()
         return str(self._experiment.url)
 
@@ -109,7 +108,7 @@ class Client:
 
     def call(self, method: str, *arguments: Any, **named: Any) -> None:
         """Call a method of the experiment. An argument that it does not like is logged by it, not raised: raised here."""
-        with _lost():
+        with comet_problems.lost():
             getattr(self._experiment, method)(*arguments, **named)
         if refusal := self._problems.of_this_thread():
             raise ValueError(refusal)
@@ -127,7 +126,7 @@ class Client:
         if not self._offline:
             if not self.flush(timeout_s):
                 raise ConnectionError("Comet did not confirm the last of the data")
-            with _lost():
+            with comet_problems.lost():
                 missing = self._missing()
             if missing:
                 raise ConnectionError(f"Comet does not show {missing.total()} of {self._sent.total()} things that were sent, "
@@ -154,7 +153,7 @@ class Client:
         if not self.flush(_UPLOAD_S + size / _SLOW_BYTES_PER_S):  # a version is made of the files that the server has
             raise ConnectionError("Comet did not confirm the files of a model")
         if not self._is_registered(name):
-            with _lost():  # by the interface that answers: the experiment's own only queues it, and not when resumed
+            with comet_problems.lost():  # by the interface that answers: the experiment's own only queues it, and not when resumed
                 found = self._api.get_experiment_by_key(self._experiment.id)
                 found.register_model(name, comment=comment, tags=[], public=False)
         return Receipt("sent")
@@ -167,7 +166,7 @@ class Client:
         from comet_ml import exceptions
 
         try:
-            with _lost():
+            with comet_problems.lost():
                 details = self._api.get_registry_model_details(self._workspace(), name)
         except exceptions.CometRestApiException:
             return False  # no such model yet
@@ -177,7 +176,7 @@ class Client:
         from comet_ml import exceptions
 
         try:
-            with _lost():
+            with comet_problems.lost():
                 versions = self._api.get_artifact_details(self._workspace(), name)["versions"]
         except (exceptions.ArtifactNotFound, exceptions.CometRestApiException):
             return False  # no such artifact yet
@@ -211,44 +210,6 @@ class Client:
             if not missing or time.monotonic() > waited:
                 return missing
             time.sleep(_LOOK_S)
-
-
-class _Problems(logging.Handler):
-    """Collects the errors that the client logs and does not raise: of this thread a refusal, of its own threads a loss."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.seen: list[str] = []
-        self._refused: list[str] = []
-        self._thread = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        (self._refused if record.thread == self._thread else self.seen).append(record.getMessage())
-
-    def of_this_thread(self) -> str:
-        """Return what was refused since the last question."""
-        words = "; ".join(self._refused)
-        self._refused.clear()
-        return words
-
-    def first(self) -> str:
-        return next(iter(self.seen), "")
-
-
-@contextlib.contextmanager
-def _lost() -> Iterator[None]:
-    """Tell a lost server from a refusal: raise ConnectionError for the first, let the second pass."""
-    from comet_ml import exceptions
-
-    try:
-        yield
-    except exceptions.CometRestApiException as error:
-        status = error.response.status_code
-        if 400 <= status < 500 and status not in (401, 403, 429):
-            raise
-        raise ConnectionError(f"{type(error).__name__}: {error}") from error
-    except (json.JSONDecodeError, exceptions.LogArtifactException, exceptions.GetArtifactException) as error:
-        raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors", "credentials"]
 RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field", "limits",
-               "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_client",
+               "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_problems", "comet_client",
                "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main", "model_file",
                "lineage", "registry", "drawn_digit", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "train", "pytree"]
