@@ -153,7 +153,7 @@ class Client:
         if not self.flush(_UPLOAD_S + size / _SLOW_BYTES_PER_S):  # a version is made of the files that the server has
             raise ConnectionError("Comet did not confirm the files of a model")
         if not self._is_registered(name):
-            with comet_problems.lost():  # by the interface that answers: the experiment's own only queues it, and not when resumed
+            with comet_problems.lost():  # by the interface that answers: the experiment's own queues it, and not when resumed
                 found = self._api.get_experiment_by_key(self._experiment.id)
                 found.register_model(name, comment=comment, tags=[], public=False)
         return Receipt("sent")
