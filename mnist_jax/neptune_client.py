@@ -20,7 +20,7 @@ from mnist_jax import events
 from mnist_jax.tracking import Forgotten, Receipt
 
 CONTENT_BYTES = 32 * 2**20  # a larger content is refused by the client; a larger image is logged as empty, with a warning
-SAME_STEP = 2.0**-10  # between two texts of one step
+_SAME_STEP = 2.0**-10  # between two texts of one step
 _EXACT_STEP = 2**53  # their steps are floats
 _REFUSED_STATUS = (400, 413, 415, 422)  # of HTTP: this call will never be taken
 _SENT = Receipt("sent")
@@ -103,7 +103,7 @@ class Client:
     def _after_same(self, path: str, step: float) -> float:
         """Return a step just behind the last one, for a second text of the same step: Neptune would refuse an equal one."""
         last = self._last.get(path, -math.inf)
-        return last + SAME_STEP if step <= last < step + 1 - SAME_STEP and step < _EXACT_STEP * SAME_STEP else step
+        return last + _SAME_STEP if step <= last < step + 1 - _SAME_STEP and step < _EXACT_STEP * _SAME_STEP else step
 
     def wait(self) -> None:
         """Offline, write the client's buffer to disk."""

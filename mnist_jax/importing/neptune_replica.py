@@ -9,13 +9,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mnist_jax import events, neptune_client
+from mnist_jax import events
 from mnist_jax.importing import foreign, neptune_attributes, neptune_log
 
 NOT_READ = (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError)  # of fields that are not ours
 
 _NOT_FINITE = re.compile(r"(.*) is (NaN|Infinity|-Infinity) at step -?\d+", re.S)
 _IN_WORDS = "_not_finite"
+_SAME_STEP = 2.0**-10  # a second text of one step lies so far behind the first (neptune_client)
 _NOT_EVENTS = ("sys/", "run/", "source_code/")
 _Found = Iterator[tuple[str, events.Event]]  # each with a path that it was read from
 
@@ -141,6 +142,6 @@ def _from_words(point: foreign.Point) -> foreign.Point:
 
 
 def _whole(step: Any) -> int:
-    if not isinstance(step, int | float) or step % neptune_client.SAME_STEP:
+    if not isinstance(step, int | float) or step % _SAME_STEP:
         raise ValueError(f"expected a whole step, found {step!r}")
     return math.floor(step)
