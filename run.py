@@ -21,6 +21,9 @@ _CONFIG = config_flags.DEFINE_config_file("config",
 _TRACKER = flags.DEFINE_string("tracker", "local", "Comma-separated trackers: neptune, comet; or local, the record alone.")
 _MODE = flags.DEFINE_enum("tracker_mode", "auto", tracking.MODES, "auto is online where credentials are set.")
 _PARENT = flags.DEFINE_string("parent", None, "The directory of a run to go on from, as a new run: with more epochs, say.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes train one run.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many they are. TPU pods and SLURM need none of these three.")
+_PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>. The same again resumes.")
 
 
@@ -48,12 +51,22 @@ def _plain(error: Exception) -> str:
 
 
 def main(_: list[str]) -> int:
-    from mnist_jax import experiment  # after the flags: a mistake in them should not wait for jax
+    from mnist_jax import devices, experiment  # after the flags: a mistake in them should not wait for jax
 
     logging.set_verbosity(logging.ERROR)  # jax tells of every backend that is not there, TFDS of decoders it does without
 
+    devices.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
     experiment.keep_compiled(sources.cache_folder() / "compiled")
     config_path = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
+    if "population" in _CONFIG.value:
+        if _PARENT.value:
+            raise errors.UserError("--parent: expected a single run's config, found a population's")
+        from mnist_jax import members
+
+        found = members.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
+                            script=[__file__, config_path], command=sys.argv, started=_STARTED)
+        print(show.population_table(found.directory, found.seconds))
+        return 0 if found.outcome == "finished" else 1
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             parent=_PARENT.value, script=[__file__, config_path], command=sys.argv, started=_STARTED)
     print(show.result_table(result.directory, result.seconds))

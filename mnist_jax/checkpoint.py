@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,19 @@ def newest(directory: Path, reached: float = float("inf")) -> tuple[Checkpoint |
         except errors.RecordError as error:
             damaged.append(str(error))
     return None, damaged
+
+
+def common(directories: Sequence[Path], reached: Sequence[float]) -> tuple[list[Checkpoint], list[str]]:
+    """Return a checkpoint of the same step from each run, the latest such step that is whole in all; and what was damaged."""
+    steps = [{int(path.name[:10]): path for path in paths(directory) if int(path.name[:10]) <= limit}
+             for directory, limit in zip(directories, reached, strict=True)]
+    damaged: list[str] = []
+    for step in sorted(set.intersection(*map(set, steps)), reverse=True):
+        try:
+            return [read(each[step]) for each in steps], damaged
+        except errors.RecordError as error:
+            damaged.append(str(error))
+    return [], damaged
 
 
 def copy(checkpoint: Checkpoint, directory: Path) -> None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from mnist_jax import (
     arrays,
     checkpoint,
     data,
+    devices,
     errors,
     evaluation,
     events,
@@ -92,24 +92,22 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
     provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
     tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
-    before = None
-    if workdir and (Path(workdir) / "run.json").exists():
-        before = _found(Path(workdir), experiment, None if reproduces else parent)
-    if before and before.outcome in ("finished", "diverged"):
-        seconds = before.entries[-1].time - before.run.created
-        return Result(before.directory, before.outcome, before.last(), seconds, tuple(receipts.replicas(before.directory)))
+    before, first = None, jax.process_index() == 0  # process 0 owns the record and the trackers
+    if first and workdir and (Path(workdir) / "run.json").exists():
+        before = found(Path(workdir), experiment, None if reproduces else parent)
+    if devices.any_of(before is not None and before.outcome in ("finished", "diverged")):
+        return _result(before) if before else Result(Path(workdir or ""), "finished", {}, 0.0, ())
     splits = data.load(experiment.dataset)
     settings.check_examples(experiment, len(splits.train))
     program = train.program(experiment, len(splits.train), jax.default_backend())
-    facts = [events.Dataset(experiment.dataset.name, part, splits.version, split.digest, len(split), split.images.shape[1:],
-                            splits.origin, split.class_counts())
-             for part in ("train", "validation", "test") if len(split := getattr(splits, part))]
+    facts = data_facts(experiment, splits)
     if before:
-        _same_data(before, facts)
-    origin = _parent(Path(parent), experiment, program) if parent and not (before and lineage.parent(before)) else None
+        same_data(before, facts)
+    origin = _parent(Path(parent), experiment, program) if (
+        first and parent and not (before and lineage.parent(before))) else None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(interruption.Signals())
-        if jax.process_index() > 0:  # process 0 owns the record and the trackers; this one leaves no trace
+        if not first:  # this one leaves no trace
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
         run = tracked.track(experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode,
                             workdir=workdir,
@@ -122,16 +120,15 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                 checkpoint.copy(origin.saved, run.directory)
             run.append(*facts, *([origin.fact] if origin else []))
             if experiment.dataset.keep:
-                _keep_data(run, experiment.dataset.name, splits, facts)
-            saved, damaged = checkpoint.newest(run.directory, _reached(record.read(run.directory)))
+                keep_data(run, experiment.dataset.name, splits, facts)
+            saved, damaged = checkpoint.newest(run.directory, reached(record.read(run.directory)))
             for line in damaged:
                 print(f"warning: {line}; going on from the one before", file=sys.stderr)
-            task = loop.Task(program, train.hyper(experiment.optimizer), jax.device_put(np.uint32(experiment.seed)),
-                             {fact.split: _on_device(getattr(splits, fact.split)) for fact in facts})
-            begun = loop.begin_from(task, saved) if saved else loop.begin(task)
+            task = loop.task(program, experiment, {fact.split: getattr(splits, fact.split) for fact in facts})
+            begun, step = loop.begin(task, saved)
             with checkpoint.saving(run.directory, run.run.id, experiment.checkpoint.keep) as saver, signals.deferred():
                 state, run.outcome = loop.train_on(
-                    run, task, begun, saver, every_s=experiment.checkpoint.every_s, first_step=saved.step if saved else 0,
+                    run, task, begun, saver, every_s=experiment.checkpoint.every_s, first_step=step,
                     last_step=min(stop_after or program.steps, program.steps), signals=signals, started=started,
                     show=progress.bar(program.steps, program.steps_per_epoch) if watch else None)
             if run.outcome == "finished":
@@ -139,6 +136,12 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
         signals.exit()
         metrics = record.read(run.directory).last()
     return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
+
+
+def _result(recorded: record.Recorded) -> Result:
+    """Return what a run has come to before."""
+    return Result(recorded.directory, recorded.outcome, recorded.last(), recorded.entries[-1].time - recorded.run.created,
+                  tuple(receipts.replicas(recorded.directory)))
 
 
 def _say_interrupted(run: tracked.Tracked, signals: interruption.Signals) -> None:
@@ -154,7 +157,7 @@ def keep_compiled(folder: Path) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _found(directory: Path, experiment: settings.Settings, parent: str | Path | None) -> record.Recorded:
+def found(directory: Path, experiment: settings.Settings, parent: str | Path | None) -> record.Recorded:
     """Return the run in a directory, if it is this experiment's."""
     recorded = record.read(directory)
     if differing := _differing(recorded, experiment):
@@ -177,7 +180,15 @@ def _differing(recorded: record.Recorded, experiment: settings.Settings, keys: t
             if theirs.get(key) != mine.get(key) and key.startswith(keys)]
 
 
-def _same_data(before: record.Recorded, facts: Sequence[events.Dataset]) -> None:
+def data_facts(experiment: settings.Settings, splits: data.Splits) -> list[events.Dataset]:
+    """Return what a run records of its data: an event a split that has examples."""
+    return [events.Dataset(experiment.dataset.name, part, splits.version, split.digest, len(split), split.images.shape[1:],
+                           splits.origin, split.class_counts())
+            for part in ("train", "validation", "test") if len(split := getattr(splits, part))]
+
+
+def same_data(before: record.Recorded, facts: Sequence[events.Dataset]) -> None:
+    """Raise UserError if a run began with other data."""
     recorded = {fact.split: fact.digest for fact in before.of(events.Dataset)}
     differing = [f"{fact.split} ({recorded[fact.split]} there, {fact.digest} here)" for fact in facts
                  if recorded.get(fact.split, fact.digest) != fact.digest]
@@ -205,20 +216,15 @@ def _parent(directory: Path, experiment: settings.Settings, program: train.Progr
     return _Parent(recorded.run.id, events.Text("parent", saved.step, json.dumps(fact)), saved)
 
 
-def _reached(recorded: record.Recorded) -> int:
+def reached(recorded: record.Recorded) -> int:
     """Return the step up to which a record holds every update, by its parent's record or by its own."""
     origin = lineage.parent(recorded)
     return max([origin["step"] if origin else 0, *recorded.series().get(train.TRAIN_LOSS, ([], []))[0]])
 
 
-def _keep_data(run: tracked.Tracked, name: str, splits: data.Splits, facts: Sequence[events.Dataset]) -> None:
+def keep_data(run: tracked.Tracked, name: str, splits: data.Splits, facts: Sequence[events.Dataset]) -> None:
     """Record the data itself."""
     columns = {f"{fact.split}_{column}": getattr(getattr(splits, fact.split), column)
                for fact in facts for column in ("images", "labels")}
     packed = arrays.pack(columns, {}, zipfile.ZIP_DEFLATED)
     run.artifact(name, packed, "dataset", {f"{fact.split}_digest": fact.digest for fact in facts})
-
-
-def _on_device(split: data.Split) -> train.Data:
-    data: train.Data = jax.device_put((split.images, split.labels))
-    return train.Data(*data)

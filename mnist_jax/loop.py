@@ -13,10 +13,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mnist_jax import checkpoint, errors, events, interruption, progress, pytree, tracked, train
+from mnist_jax import (
+    checkpoint,
+    data,
+    devices,
+    errors,
+    events,
+    interruption,
+    progress,
+    pytree,
+    settings,
+    tracked,
+    train,
+)
 
-_CHUNK_S = 1.0  # between two looks at the world: progress, signals
-_FIRST_CHUNK = 16  # updates; how fast the machine is, is not known yet
+CHUNK_S = 1.0  # between two looks at the world: progress, signals
+FIRST_CHUNK = 16  # updates; how fast the machine is, is not known yet
 
 
 class Begun(NamedTuple):
@@ -35,19 +47,31 @@ class Task(NamedTuple):
     data: Mapping[str, train.Data]  # "train", "validation" and "test", where there are examples, on the device
 
 
-def begin(task: Task) -> Begun:
-    """Return the beginning of a run."""
-    return Begun(train.initial_state(task.program, task.hyper, task.seed), _no_metrics(task))
+def task(program: train.Program, experiment: settings.Settings, splits: Mapping[str, data.Split]) -> Task:
+    """Return the task of an experiment, its data on every device."""
+    return Task(program, *devices.everywhere(program.mesh, (
+        train.hyper(experiment.optimizer), np.uint32(experiment.seed),
+        {name: train.Data(split.images, split.labels) for name, split in splits.items()})))
 
 
-def begin_from(task: Task, saved: checkpoint.Checkpoint) -> Begun:
-    """Return where a checkpoint stands. Raises RecordError if it is not of this program."""
+def begin(task: Task, saved: checkpoint.Checkpoint | None = None) -> tuple[Begun, int]:
+    """Return where process 0's checkpoint stands, or the beginning of a run where it has none; and the updates done by then.
+
+    Raises:
+      RecordError: the checkpoint is not of this program.
+    """
+    step = int(devices.from_first(np.array(saved.step if saved else -1)))
+    if step < 0:
+        return _put(task, Begun(train.initial_state(task.program, task.hyper, task.seed), no_metrics(task))), 0
     shapes = Begun(jax.eval_shape(functools.partial(train.initial_state, task.program), task.hyper, task.seed),
-                   jax.eval_shape(lambda metrics: metrics, _no_metrics(task)))
+                   jax.eval_shape(lambda metrics: metrics, no_metrics(task)))
     try:
-        return jax.device_put(pytree.restore(shapes, saved.arrays))
+        found = (pytree.restore(shapes, saved.arrays) if saved
+                 else jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes))
     except ValueError as error:
+        assert saved
         raise errors.RecordError(f"{saved.path}: expected a checkpoint of this program, found another: {error}") from error
+    return _put(task, devices.from_first(found)), step
 
 
 def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.Saver, *, every_s: float, first_step: int,
@@ -64,7 +88,7 @@ def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.S
     program, per_epoch = task.program, task.program.steps_per_epoch
     state, metrics = begun
     step = first_step
-    compiled, chunk, saved = None, _FIRST_CHUNK, time.monotonic()
+    compiled, chunk, saved = None, FIRST_CHUNK, time.monotonic()
 
     def save() -> None:
         nonlocal saved
@@ -73,22 +97,22 @@ def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.S
 
     while step < last_step:
         first, recorded = step - step % per_epoch, step
-        order = train.permutation(task.data["train"].labels.shape[0], task.seed, jax.device_put(np.int32(step // per_epoch)))
+        order = train.permutation(task.data["train"].labels.shape[0], task.seed, _put(task, np.int32(step // per_epoch)))
         if step == first:
-            metrics = _no_metrics(task)
+            metrics = no_metrics(task)
         if compiled is None:  # ahead of time, so that no epoch's speed counts it
             compiling = time.perf_counter()
             compiled = train.train_epoch.lower(program, task.hyper, state, metrics, task.seed, task.data["train"], order,
-                                               jax.device_put(np.int32(0))).compile()
+                                               _put(task, np.int32(0))).compile()
             compile_seconds = time.perf_counter() - compiling
             jax.block_until_ready((order, metrics, task.data))
             first_chunk = True
         seconds, marks = 0.0, [(step, time.time())]
         while step < min(first + per_epoch, last_step):
-            updates = min(chunk, first + per_epoch - step, last_step - step)
+            updates = min(int(devices.from_first(np.array(chunk))), first + per_epoch - step, last_step - step)
             began = time.perf_counter()
             state, metrics, latest = compiled(task.hyper, state, metrics, task.seed, task.data["train"], order,
-                                              jax.device_put(np.int32(updates)))
+                                              _put(task, np.int32(updates)))
             jax.block_until_ready(latest)
             taken = time.perf_counter() - began
             if first_chunk:
@@ -98,15 +122,15 @@ def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.S
             step, seconds = step + updates, seconds + taken
             marks.append((step, time.time()))
             rate = updates / taken
-            chunk = max(1, int(rate * _CHUNK_S))
+            chunk = max(1, int(rate * CHUNK_S))
             if show:
                 loss, accuracy = jax.device_get(latest)
                 show(step, float(loss), float(accuracy), rate * program.batch_size)
             if step == first + per_epoch:
                 break
-            stop = bool(signals.received) or step == last_step
+            stop = devices.any_of(bool(signals.received)) or step == last_step
             if stop or time.monotonic() - saved >= every_s:  # what was reached inside an epoch is recorded, then saved
-                run.append(_rows(jax.device_get(metrics), first, recorded, marks))
+                run.append(rows(jax.device_get(metrics), first, recorded, marks))
                 recorded = step
                 save()
             if stop:
@@ -115,14 +139,19 @@ def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.S
                       else None)
         fetched, scores = jax.device_get((metrics, evaluation and (evaluation.loss, evaluation.accuracy)))
         speed = (step - marks[0][0]) * program.batch_size / seconds
-        run.append(_rows(fetched, first, recorded, marks), *_epoch(step, marks[-1][1], fetched, scores, speed))
+        run.append(rows(fetched, first, recorded, marks), *epoch_facts(step, marks[-1][1], fetched, scores, speed))
         if not np.isfinite(fetched[:, 0]).all():
             return state, "diverged"
-        if signals.received or step == last_step or time.monotonic() - saved >= every_s:
+        stop = devices.any_of(bool(signals.received))
+        if stop or step == last_step or time.monotonic() - saved >= every_s:
             save()
-        if signals.received:
+        if stop:
             return state, "interrupted"
     return state, "finished" if step == program.steps else "interrupted"
+
+
+def _put(task: Task, tree: Any) -> Any:
+    return devices.everywhere(task.program.mesh, tree)
 
 
 def one(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
@@ -130,11 +159,12 @@ def one(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
     return events.Metrics(np.array([step]), {name: np.array([value]) for name, value in values.items()}, np.array([now]))
 
 
-def _no_metrics(task: Task) -> jax.Array:
-    return jax.device_put(np.zeros((task.program.steps_per_epoch, 2), np.float32))
+def no_metrics(task: Task) -> jax.Array:
+    """Return the metrics of an epoch that has not begun."""
+    return _put(task, np.zeros((task.program.steps_per_epoch, 2), np.float32))
 
 
-def _rows(metrics: np.ndarray, first: int, recorded: int, marks: list[tuple[int, float]]) -> events.Metrics:
+def rows(metrics: np.ndarray, first: int, recorded: int, marks: list[tuple[int, float]]) -> events.Metrics:
     """Return the values of each update after `recorded`, of an epoch that began after `first`."""
     mark_steps, mark_times = zip(*marks, strict=True)
     steps = np.arange(recorded + 1, mark_steps[-1] + 1)
@@ -143,7 +173,8 @@ def _rows(metrics: np.ndarray, first: int, recorded: int, marks: list[tuple[int,
     return events.Metrics(steps, {train.TRAIN_LOSS: loss, train.TRAIN_ACCURACY: accuracy}, times)
 
 
-def _epoch(step: int, now: float, metrics: np.ndarray, scores: Any, images_per_second: float) -> list[events.Event]:
+def epoch_facts(step: int, now: float, metrics: np.ndarray, scores: Any, images_per_second: float) -> list[events.Event]:
+    """Return what is recorded once an epoch: means over its updates, validation loss and accuracy, speed."""
     loss, accuracy = metrics.astype(np.float64).T
     epoch = {train.EPOCH_LOSS: float(loss.mean()), train.EPOCH_ACCURACY: float(accuracy.mean())}
     if scores is not None:

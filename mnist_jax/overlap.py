@@ -18,10 +18,15 @@ _OBSERVED = "system/"
 
 
 class Overlap:
-    """Filters the events of a run that goes on from before the end of its record."""
+    """Filters the events of a run that goes on from before the end of its record.
 
-    def __init__(self, recorded: record.Recorded):
-        self._directory = recorded.directory
+    Args:
+      exact: refuse what differs. Where devices, threads or packages are others than before, bits are not promised, and what
+        the record holds stays.
+    """
+
+    def __init__(self, recorded: record.Recorded, exact: bool = True):
+        self._directory, self._exact = recorded.directory, exact
         self._rows = {name: _sorted(np.array(steps, np.int64), np.array(values, np.float64))
                       for name, (steps, values) in recorded.series().items()}
         self._facts = {key: entry.event for entry in recorded.entries if (key := _key(entry.event))}
@@ -37,7 +42,7 @@ class Overlap:
             return
         key = _key(fact)
         before = self._facts.get(key) if key else None
-        if before is not None and (was := _compared(before)) != (now := _compared(fact)):
+        if before is not None and self._exact and (was := _compared(before)) != (now := _compared(fact)):
             raise self._parted(getattr(fact, "step", 0), " ".join(map(str, key or ())), was, now)
         if before is None:
             yield fact
@@ -58,7 +63,7 @@ class Overlap:
         known = np.zeros(len(steps), bool)
         inside = places < len(recorded_steps)
         known[inside] = recorded_steps[places[inside]] == steps[inside]
-        if not name.startswith(_OBSERVED):
+        if self._exact and not name.startswith(_OBSERVED):
             there, here = recorded_values[places[known]], values[known]
             differing = there.view(np.uint64) != here.view(np.uint64)
             if differing.any():

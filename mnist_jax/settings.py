@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import math
+import random
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,8 @@ from mnist_jax import errors
 DATASETS = ("mnist", "fashion_mnist", "kmnist", "digits")
 PRECISIONS = ("float32", "bfloat16", "highest")
 OPTIMIZERS = ("adamw", "sgd")
+SEARCHES = ("grid", "random")
+HYPER = ("learning_rate", "momentum", "weight_decay")  # what members of a population may differ in, beside the seed
 SCHEDULES = ("one_cycle", "constant")
 
 
@@ -84,6 +88,18 @@ class Settings:
     checkpoint: Checkpoint
 
 
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """Which runs a population has: every combination of the values given, or random ones; each with every seed."""
+
+    search: str  # grid | random
+    samples: int  # of a random search, each value drawn between the smallest and the largest given; its logarithm is uniform
+    seeds: int  # from `seed` on
+    learning_rate: tuple[float, ...]  # none keeps the optimizer's own
+    momentum: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+
+
 def load_config(path: str) -> Any:
     """Return the ConfigDict of a config file, "configs/cnn.py" or "configs/cnn.py:digits". The file is run as code.
 
@@ -112,6 +128,32 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     model_name: Any = model.get("name") if hasattr(model, "get") else None
     _one_of("model.name", model_name, MODELS)
     return check(_build(Settings, values, "", MODELS[model_name]))
+
+
+def members(config: Mapping[str, Any]) -> list[Settings]:
+    """Return the checked settings of every member of a population's config.
+
+    Raises:
+      UserError: as from_config, and for what `population` holds.
+    """
+    values = {key: config[key] for key in config if key != "population"}
+    base = from_config(values)
+    asked: Population = _build(Population, config["population"], "population.", Population)
+    _one_of("population.search", asked.search, SEARCHES)
+    _require("population.seeds", asked.seeds, 1 <= asked.seeds <= 10**5, "an integer from 1 to 100,000")
+    own = {name: getattr(asked, name) or (getattr(base.optimizer, name),) for name in HYPER}
+    if asked.search == "grid":
+        _require("population.samples", asked.samples, asked.samples == 0, "0 in a grid")
+        points = list(itertools.product(*own.values()))
+    else:
+        _require("population.samples", asked.samples, asked.samples >= 1, "1 or more")
+        for name, given in own.items():
+            _require(f"population.{name}", given, min(given) > 0 or len(set(given)) == 1, "values above 0, or one value")
+        generator = random.Random(base.seed)
+        points = [tuple(min(given) * (max(given) / min(given)) ** generator.random() if len(set(given)) > 1 else given[0]
+                        for given in own.values()) for _ in range(asked.samples)]
+    return [check(dataclasses.replace(base, seed=base.seed + seed, optimizer=dataclasses.replace(
+        base.optimizer, **dict(zip(HYPER, point, strict=True))))) for point in points for seed in range(asked.seeds)]
 
 
 def check(settings: Settings) -> Settings:
@@ -194,9 +236,10 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
         return value
     if hint is float and is_number and math.isfinite(value):
         return float(value)
-    if hint == tuple[int, ...] and isinstance(value, list | tuple):
-        return tuple(_typed(f"{path}[{index}]", item, int) for index, item in enumerate(value))
-    words = {str: "text", bool: "True or False", int: "an integer", float: "a finite number"}.get(hint, "a list of integers")
+    if hint in (tuple[int, ...], tuple[float, ...]) and isinstance(value, list | tuple):
+        return tuple(_typed(f"{path}[{index}]", item, typing.get_args(hint)[0]) for index, item in enumerate(value))
+    words = {str: "text", bool: "True or False", int: "an integer", float: "a finite number",
+             tuple[float, ...]: "a list of numbers"}.get(hint, "a list of integers")
     raise errors.UserError(f"config.{path}: expected {words}, found {value!r} ({type(value).__name__})")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,6 +132,22 @@ def result_table(directory: Path, seconds: float) -> str:
     for replica in receipts.replicas(directory):
         rows.append((replica.label, delivered(replica.summary(len(recorded.entries)))))
     return f"{_page(rows)}\n{directory}"
+
+
+def population_table(directory: Path, seconds: float) -> str:
+    """Return the table at the end of a population: a line a point of its search, best first; then its directory."""
+    facts = json.loads((directory / "population.json").read_text())
+    lines = [f"{facts['members']} members in {seconds:.1f} s, the best by {facts['chosen_by']}: {facts['best']['directory']}"]
+    for row in facts["points"]:
+        point = ", ".join(f"{name} {row[name]:g}" for name in ("learning_rate", "momentum", "weight_decay"))
+        scores = [f"{name} {row[name]['mean']:.2%}{_interval(row[name]['interval'])}"
+                  for name in ("validation/accuracy", "test/accuracy") if name in row]
+        lines.append(f"{point}: {', '.join(scores) or 'no result'} ({row['members']} seeds)")
+    return "\n".join([*lines, str(directory)])
+
+
+def _interval(half: float | None) -> str:
+    return "" if half is None else f" ± {half:.2%}"
 
 
 def left_over(directory: Path) -> list[str]:

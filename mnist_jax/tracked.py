@@ -43,14 +43,13 @@ class Tracked:
     """
 
     def __init__(self, recorder: record.Record, destinations: Sequence[tracking.Destination],
-                 before: record.Recorded | None = None):
+                 known: overlap.Overlap | None = None, step: int = 0):
         began = time.perf_counter()
         self.directory = recorder.directory
         self.outcome = "finished"
         self.deliveries: list[receipts.Replica] = []
         self._recorder, self._closed = recorder, False
-        self._step = max((_last_step(fact) for fact in before.of(events.Metrics)), default=0) if before else 0
-        self._overlap = overlap.Overlap(before) if before else None
+        self._overlap, self._step = known, step
         self._delivering = background.start(recorder.directory, destinations)
         self._start_s = time.perf_counter() - began
 
@@ -159,15 +158,17 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
         raise errors.UserError(f"config: expected values that JSON can hold, found others ({error}); convert them") from error
     identity = events.Run(record.new_id(), name, created or time.time(), dict(config or {}),
                           provenance.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
-    before = None
+    environment, before, known, step = provenance.environment(), None, None, 0
     if resume and workdir and (Path(workdir) / "run.json").exists():
         recorder, before = record.reopen(Path(workdir))
+        known = overlap.Overlap(before, exact=not _changes(before, [environment]))
+        step = max((_last_step(fact) for fact in before.of(events.Metrics)), default=0)
     else:
         recorder = record.create(Path(workdir), identity) if workdir else _new_directory(identity)
-    tracked = Tracked(recorder, destinations, before)
+    tracked = Tracked(recorder, destinations, known, step)
     with contextlib.ExitStack() as stack:
         stack.enter_context(tracked)
-        facts = [provenance.environment(), *_source(tracked, script)]
+        facts = [environment, *_source(tracked, script)]
         tracked.append(events.Status(tracked._step, "running"), *facts, events.Hyperparameters(values))
         if before and (changes := _changes(before, facts)):
             print(f"warning: since this run was begun, {changes}; its bits may differ", file=sys.stderr)

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from mnist_jax import convolution, models, settings
+from mnist_jax import convolution, devices, models, settings
 
 TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"  # a value a step
 EPOCH_LOSS, EPOCH_ACCURACY = "train/epoch_loss", "train/epoch_accuracy"  # a value an epoch, and so the next two
@@ -57,6 +57,7 @@ class Program(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     epochs: int
+    mesh: jax.sharding.Mesh | None = None  # the devices that share a batch
 
     @property
     def steps(self) -> int:
@@ -74,7 +75,7 @@ def program(experiment: settings.Settings, examples: int, platform: str) -> Prog
     model = models.build(experiment.model, experiment.precision, convolution.by_platform(platform))
     optimizer = experiment.optimizer
     return Program(model, optimizer.name, optimizer.schedule, experiment.precision, experiment.batch_size,
-                   examples // experiment.batch_size, experiment.epochs)
+                   examples // experiment.batch_size, experiment.epochs, devices.mesh(experiment.batch_size))
 
 
 def hyper(optimizer: settings.Optimizer) -> Hyper:
@@ -124,19 +125,24 @@ def train_epoch(program: Program, hyper: Hyper, state: State, metrics: jax.Array
       order: the epoch's permutation.
       updates: int32[], at most what is left of the epoch. A traced number: chunks of any length share one program.
     """
-    with jax.default_matmul_precision("highest" if program.precision == "highest" else "default"):
-        start = state.step % program.steps_per_epoch
+    return train_from(program, hyper, state, metrics, seed, data, order, state.step % program.steps_per_epoch, updates)
 
+
+def train_from(program: Program, hyper: Hyper, state: State, metrics: jax.Array, seed: jax.Array, data: Data,
+               order: jax.Array, start: jax.Array, updates: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+    """Do what train_epoch does from update `start` of the epoch, which is the same for all members of a population."""
+    with jax.default_matmul_precision("highest" if program.precision == "highest" else "default"):
         def body(position: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
             state, metrics = carry
             rows = jax.lax.dynamic_slice(order, (position * program.batch_size,), (program.batch_size,))
-            state, values = train_step(program, hyper, state, seed, Data(data.images[rows], data.labels[rows]))
+            batch = Data(devices.split(program.mesh, data.images[rows]), devices.split(program.mesh, data.labels[rows]))
+            state, values = train_step(program, hyper, state, seed, batch)
             return state, metrics.at[position].set(values)
 
         state, metrics = jax.lax.fori_loop(start, start + updates, body, (state, metrics))
         rows = jnp.arange(program.steps_per_epoch)[:, None]
         done = (start <= rows) & (rows < start + updates)
-        return state, metrics, jnp.where(done, metrics, 0).sum(0) / updates
+        return devices.whole(program.mesh, (state, metrics, jnp.where(done, metrics, 0).sum(0) / updates))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -150,7 +156,8 @@ def evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
         rows = first + jnp.arange(batch)
         counted = rows < examples
         rows = jnp.minimum(rows, examples - 1)
-        logits, labels = eval_step(program, parameters, data.images[rows]), data.labels[rows]
+        logits = eval_step(program, parameters, devices.split(program.mesh, data.images[rows]))
+        labels = data.labels[rows]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         correct = logits.argmax(-1) == labels
         sums = jnp.stack([jnp.where(counted, losses, 0).sum(), (counted & correct).sum().astype(jnp.float32)])
@@ -158,7 +165,7 @@ def evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
 
     total, logits = jax.lax.scan(body, jnp.zeros(2), jnp.arange(batches) * batch)
     loss, accuracy = total / examples
-    return Evaluation(loss, accuracy, logits.reshape(batches * batch, -1)[:examples])
+    return devices.whole(program.mesh, Evaluation(loss, accuracy, logits.reshape(batches * batch, -1)[:examples]))
 
 
 def eval_step(program: Program, parameters: Any, images: jax.Array) -> jax.Array:

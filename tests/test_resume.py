@@ -28,8 +28,8 @@ def at(step: int, act, times: int = 1):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Look at the world after every few updates, so that a run can be cut inside an epoch."""
-    monkeypatch.setattr(loop, "_CHUNK_S", 0.0)
-    monkeypatch.setattr(loop, "_FIRST_CHUNK", 3)
+    monkeypatch.setattr(loop, "CHUNK_S", 0.0)
+    monkeypatch.setattr(loop, "FIRST_CHUNK", 3)
 
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
