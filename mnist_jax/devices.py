@@ -1,0 +1,89 @@
+"""One program over many devices, of one process or several: a batch is split over them, everything else is on each.
+
+The same global batch, so the same experiment; sums are taken in another order, so the numbers differ in the last bits.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mnist_jax import errors
+
+_AXIS = "data"
+
+
+def connect(coordinator: str | None = None, processes: int | None = None, index: int | None = None,
+            environment: Mapping[str, str] = os.environ) -> None:
+    """Join the processes of one run, before jax is first used. On TPU pods and under SLURM jax finds out by itself.
+
+    Raises:
+      UserError: some of the three are given and others are not, or the processes cannot be joined.
+    """
+    given = [coordinator is not None, processes is not None, index is not None]
+    if any(given) and not all(given):
+        raise errors.UserError("expected --coordinator, --processes and --process_index together, found only some of them")
+    found = int(environment.get("SLURM_NTASKS", "1")) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    if not any(given) and not found:
+        return
+    if index is not None and processes is not None and not 0 <= index < processes:
+        raise errors.UserError(f"--process_index: expected a number from 0 to {processes - 1}, found {index}")
+    try:
+        jax.distributed.initialize(coordinator, processes, index)
+    except (RuntimeError, ValueError) as error:
+        raise errors.UserError(f"expected {processes or 'the'} processes to meet at {coordinator or 'their coordinator'}, found: "
+                               f"{str(error).splitlines()[0]}") from error
+
+
+def mesh(batch_size: int) -> Mesh | None:
+    """Return the devices that share a batch, as many as divide it evenly; None where that is one.
+
+    Raises:
+      UserError: several processes, whose devices must all take part, do not divide the batch.
+    """
+    count = math.gcd(batch_size, jax.device_count())
+    if jax.process_count() > 1 and count < jax.device_count():
+        raise errors.UserError(f"batch_size: expected a multiple of the {jax.device_count()} devices, found {batch_size}; change "
+                               f"--config.batch_size")
+    return Mesh(np.array(jax.devices()[:count]), (_AXIS,)) if count > 1 else None
+
+
+def everywhere(mesh: Mesh | None, tree: Any) -> Any:
+    """Put a pytree on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()) if mesh else None)
+
+
+def split(mesh: Mesh | None, batch: jax.Array) -> jax.Array:
+    """Inside a program: let every device have its share of a batch, where it divides evenly."""
+    if mesh is None or batch.shape[0] % mesh.size:
+        return batch
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(_AXIS)))
+
+
+def whole(mesh: Mesh | None, tree: Any) -> Any:
+    """Inside a program: have a pytree on every device."""
+    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def from_first(tree: Any) -> Any:
+    """Return what process 0 has of a pytree of numpy arrays, on all of them."""
+    if jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def any_of(value: bool) -> bool:
+    """Return whether it is true in any process."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(np.asarray(multihost_utils.process_allgather(np.array(value))).any())
