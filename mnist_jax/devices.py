@@ -37,7 +37,8 @@ def connect(coordinator: str | None = None, processes: int | None = None, index:
     try:
         jax.distributed.initialize(coordinator, processes, index)
     except (RuntimeError, ValueError) as error:
-        raise errors.UserError(f"expected {processes or 'the'} processes to meet at {coordinator or 'their coordinator'}, found: "
+        place = coordinator or "their coordinator"
+        raise errors.UserError(f"expected {processes or 'the'} processes to meet at {place}, found: "
                                f"{str(error).splitlines()[0]}") from error
 
 
@@ -49,8 +50,8 @@ def mesh(batch_size: int) -> Mesh | None:
     """
     count = math.gcd(batch_size, jax.device_count())
     if jax.process_count() > 1 and count < jax.device_count():
-        raise errors.UserError(f"batch_size: expected a multiple of the {jax.device_count()} devices, found {batch_size}; change "
-                               f"--config.batch_size")
+        raise errors.UserError(f"batch_size: expected a multiple of the {jax.device_count()} devices, found {batch_size}; "
+                               f"change --config.batch_size")
     return Mesh(np.array(jax.devices()[:count]), (_AXIS,)) if count > 1 else None
 
 

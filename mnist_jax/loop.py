@@ -49,9 +49,10 @@ class Task(NamedTuple):
 
 def task(program: train.Program, experiment: settings.Settings, splits: Mapping[str, data.Split]) -> Task:
     """Return the task of an experiment, its data on every device."""
-    return Task(program, *devices.everywhere(program.mesh, (
-        train.hyper(experiment.optimizer), np.uint32(experiment.seed),
-        {name: train.Data(split.images, split.labels) for name, split in splits.items()})))
+    arrays: Any = {name: (split.images, split.labels) for name, split in splits.items()}
+    hyper, seed, arrays = devices.everywhere(program.mesh, (
+        train.hyper(experiment.optimizer), np.uint32(experiment.seed), arrays))
+    return Task(program, hyper, seed, {name: train.Data(*split) for name, split in arrays.items()})
 
 
 def begin(task: Task, saved: checkpoint.Checkpoint | None = None) -> tuple[Begun, int]:
