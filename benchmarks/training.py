@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 EXAMPLES, BATCH, CHECKED = 6_400, 128, 50
-CONTENDERS = ("ours", "torch.compile", "torch channels_last", "torch eager")
+CONTENDERS = ("ours", "torch.compile", "torch channels_last", "torch eager", "flax loop")
 
 
 def main() -> None:
@@ -40,11 +40,13 @@ def main() -> None:
     if parsed.worker:
         work(parsed.worker, parsed.model)
         return
+    ceiling = roofline()
     figures = {model: compare(model, parsed.rounds, parsed.contenders.split(","))
                for model in (("cnn", "mlp") if parsed.model == "both" else (parsed.model,))}
     if parsed.json:
         parsed.json.write_text(json.dumps({"machine": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-                                           "date": time.strftime("%Y-%m-%d"), "figures": figures}, indent=1))
+                                           "date": time.strftime("%Y-%m-%d"), "roofline": ceiling,
+                                           "figures": figures}, indent=1))
 
 
 def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
     for worker in workers.values():
         worker.kill()
     print(f"{model}: batch {BATCH}, float32, AdamW, {rounds} rounds\n{'':22}{'images/s':>10}{'ours / it':>11}   spread")
-    figures = {}
+    figures: dict[str, Any] = {}
     for name in contenders:
         ratios = sorted(mine / its for mine, its in zip(speeds["ours"], speeds[name], strict=True))
         figures[name] = {"images_per_second": statistics.median(speeds[name]), "ratio": statistics.median(ratios),
@@ -81,6 +83,48 @@ def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
     return figures
 
 
+def roofline(size: int = 2048, megabytes: int = 256) -> dict[str, float]:
+    """Measure what the machine can do: float32 matmul through jax, and copying memory; print what that bounds."""
+    import jax
+    import jax.numpy as jnp
+
+    from mnist_jax import train
+
+    square = jnp.asarray(np.random.default_rng(0).random((size, size), np.float32))
+    long = jnp.zeros(megabytes * 2**18)
+    flops = 2 * size**3 / _best(jax.jit(lambda a: a @ a), square)
+    bandwidth = 2 * long.nbytes / _best(jax.jit(lambda a: a + 1), long)
+    figures = {"flop_per_second": flops, "bytes_per_second": bandwidth}
+    print(f"roofline: {flops / 1e9:.0f} GFLOP/s in float32 matmul, {bandwidth / 1e9:.1f} GB/s of memory")
+    for model in ("cnn", "mlp"):
+        experiment = chosen(model)
+        program = train.program(experiment, EXAMPLES, "cpu")
+        hyper, seed = train.hyper(experiment.optimizer), np.uint32(0)
+        state = train.initial_state(program, hyper, seed)
+        per_image = 6 * sum(_multiplications(path, leaf.shape) for path, leaf in our_parameters(model).items())
+        moved = 4 * sum(leaf.size for leaf in jax.tree.leaves(state)) * 2 / BATCH
+        figures[f"{model}_images_per_second"] = 1 / max(per_image / flops, moved / bandwidth)
+        print(f"{model}: {per_image / 1e6:.1f} MFLOP and at least {moved / 1e3:.0f} kB an image, forward and backward: at most "
+              f"{figures[f'{model}_images_per_second']:,.0f} images/s")
+    return figures
+
+
+def _multiplications(path: str, shape: tuple[int, ...]) -> int:
+    """Return the multiplications of a kernel for one image, forward: backward has twice as many."""
+    places = {"conv1/kernel": 28 * 28, "conv2/kernel": 14 * 14}.get(path, 1)
+    return places * int(np.prod(shape)) if path.endswith("kernel") else 0
+
+
+def _best(call: Any, argument: Any, times: int = 10) -> float:
+    """Return the shortest of some calls, in seconds."""
+    seconds = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        call(argument).block_until_ready()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
+
+
 def work(name: str, model: str) -> None:
     """Answer "losses" with those of the first steps, and "speed" with the images/s of an epoch of the same program."""
     from mnist_jax import sources
@@ -88,7 +132,7 @@ def work(name: str, model: str) -> None:
     images, labels = sources.load("digits", "").arrays["train"]
     rows = np.random.default_rng(0).integers(0, len(labels), EXAMPLES)
     images, labels = images[rows], labels[rows]
-    epoch = ours(model, images, labels) if name == "ours" else torchs(name, model, images, labels)
+    epoch = {"ours": ours, "flax loop": flaxs}.get(name, lambda *data: torchs(name, *data))(model, images, labels)
     first = epoch()
     sys.stdin.readline()
     print(json.dumps([float(loss) for loss in first[:CHECKED]]), flush=True)
@@ -127,6 +171,59 @@ def ours(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
         held["state"], metrics, _ = train.train_epoch(program, hyper, held["state"], metrics, seed, data, order,
                                                       np.int32(program.steps_per_epoch))
         return np.asarray(metrics)[:, 0]
+
+    return epoch
+
+
+def flaxs(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
+    """Return an epoch as flax's MNIST example writes it: nnx, a jitted call and a batch from the host a step, metrics kept."""
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    class Cnn(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs) -> None:
+            self.conv1, self.conv2 = nnx.Conv(1, 32, (3, 3), rngs=rngs), nnx.Conv(32, 64, (3, 3), rngs=rngs)
+            self.dense1, self.dense2 = nnx.Linear(64 * 7 * 7, 256, rngs=rngs), nnx.Linear(256, 10, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            x = nnx.avg_pool(nnx.relu(self.conv1(x)), (2, 2), (2, 2))
+            x = nnx.avg_pool(nnx.relu(self.conv2(x)), (2, 2), (2, 2))
+            return self.dense2(nnx.relu(self.dense1(x.reshape(x.shape[0], -1))))
+
+    class Mlp(nnx.Module):
+        def __init__(self, *, rngs: nnx.Rngs) -> None:
+            self.dense1, self.dense2 = nnx.Linear(784, 512, rngs=rngs), nnx.Linear(512, 512, rngs=rngs)
+            self.dense3 = nnx.Linear(512, 10, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.dense3(nnx.relu(self.dense2(nnx.relu(self.dense1(x.reshape(x.shape[0], -1))))))
+
+    network: Any = (Cnn if model == "cnn" else Mlp)(rngs=nnx.Rngs(0))
+    for path, array in our_parameters(model).items():
+        layer, kind = path.split("/")
+        getattr(getattr(network, layer), kind)[...] = jnp.asarray(array)
+    experiment = chosen(model)
+    optimizer = nnx.Optimizer(network, optax.adamw(experiment.optimizer.learning_rate, b1=0.9, b2=0.999,
+                                                   weight_decay=experiment.optimizer.weight_decay), wrt=nnx.Param)
+    metrics = nnx.MultiMetric(accuracy=nnx.metrics.Accuracy(), loss=nnx.metrics.Average("loss"))
+    inputs, classes = images.astype(np.float32) / 255, labels.astype(np.int32)
+
+    def loss_of(network: Any, x: Any, y: Any) -> Any:
+        logits = network(x)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), logits
+
+    @nnx.jit
+    def train_step(network: Any, optimizer: Any, metrics: Any, x: Any, y: Any) -> Any:
+        (loss, logits), gradients = nnx.value_and_grad(loss_of, has_aux=True)(network, x, y)
+        metrics.update(loss=loss, logits=logits, labels=y)
+        optimizer.update(network, gradients)
+        return loss
+
+    def epoch() -> list[float]:
+        losses = [train_step(network, optimizer, metrics, inputs[start:start + BATCH], classes[start:start + BATCH])
+                  for start in range(0, EXAMPLES, BATCH)]
+        return [float(loss) for loss in losses]
 
     return epoch
 
