@@ -1,0 +1,106 @@
+"""A population is its members: each is, bit for bit, the run that it would be alone, and is recorded as such."""
+
+import json
+import os
+import signal
+
+import ml_collections
+import pytest
+
+import kills
+from mnist_jax import checkpoint, errors, experiment, loop, members, population, progress, record, reproduce, settings
+
+
+@pytest.fixture(scope="module")
+def config(tiny) -> ml_collections.ConfigDict:
+    """Return a population of the tiny settings: two learning rates, two seeds."""
+    config = settings.load_config("configs/population.py")
+    config.update_from_flattened_dict({
+        "name": "tiny", "epochs": 2, "batch_size": 32, "model.features": (4, 8), "model.hidden": 32,
+        "optimizer.learning_rate": 0.02, "dataset.data_dir": tiny.dataset.data_dir, "dataset.validation_examples": 100,
+        "population.seeds": 2, "population.learning_rate": (0.01, 0.02)})
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory) -> members.Result:
+    return members.run(config, workdir=tmp_path_factory.mktemp("population") / "run", watch=False)
+
+
+def test_a_mapped_member_is_the_run_that_it_would_be_alone(whole, config, finished_run, tmp_path):
+    assert [(member.seed, member.optimizer.learning_rate) for member in whole.members] == [
+        (0, 0.01), (1, 0.01), (0, 0.02), (1, 0.02)]
+    assert kills.facts_of(whole.members[2].directory) == kills.facts_of(finished_run)
+    alone = experiment.run(settings.members(config)[1], workdir=tmp_path / "alone", watch=False).directory
+    assert kills.facts_of(whole.members[1].directory) == kills.facts_of(alone)
+    assert record.read(whole.members[2].directory).run.config == record.read(finished_run).run.config
+
+
+def test_members_side_by_side_are_close_to_it(whole, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(population, "side_by_side", lambda platform: True)
+    vmapped = members.run(config, workdir=tmp_path / "run", watch=False)
+    for mapped, beside in zip(whole.members, vmapped.members, strict=True):
+        verdict = reproduce.compare(record.read(mapped.directory), record.read(beside.directory), steps=30, tolerance=1e-4)
+        assert verdict.holds, verdict.lines()
+
+
+def test_the_summary_has_mean_interval_and_the_best(whole):
+    facts = json.loads((whole.directory / "population.json").read_text())
+    assert facts == json.loads(json.dumps(members.summary(whole.members)))
+    assert facts["members"] == 4 and [row["members"] for row in facts["points"]] == [2, 2]
+    best = max(whole.members, key=lambda member: member.metrics["validation/accuracy"])
+    assert facts["best"]["metrics"]["validation/accuracy"] == best.metrics["validation/accuracy"]
+    scores = [member.metrics["test/accuracy"] for member in whole.members[:2]]
+    row = next(row for row in facts["points"] if row["learning_rate"] == 0.01)
+    assert row["test/accuracy"]["mean"] == pytest.approx(sum(scores) / 2)
+    assert row["test/accuracy"]["interval"] == pytest.approx(12.706 * abs(scores[0] - scores[1]) / 2, rel=1e-3)
+
+
+def test_an_interrupted_population_goes_on(whole, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHUNK_S", 0.0)
+    monkeypatch.setattr(loop, "FIRST_CHUNK", 3)
+    stopped = []
+
+    def stop(done: int, *_: float) -> None:
+        if done >= 20 and not stopped:
+            stopped.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    monkeypatch.setattr(progress, "bar", lambda *_: stop)
+    with pytest.raises(SystemExit):
+        members.run(config, workdir=tmp_path / "run")
+    places = sorted((tmp_path / "run" / "members").iterdir())
+    assert [record.read(place).outcome for place in places] == ["interrupted"] * 4
+    checkpoint.paths(places[1])[-1].write_bytes(b"damaged")
+    assert members.run(config, workdir=tmp_path / "run", watch=False).outcome == "finished"
+    for place, member in zip(places, whole.members, strict=True):
+        assert kills.facts_of(place) == kills.facts_of(member.directory)
+
+
+def test_every_member_is_delivered_as_a_run(config, tmp_path):
+    config = config.copy_and_resolve_references()
+    config.epochs, config.population.learning_rate = 1, ()
+    result = members.run(config, tracker="comet", workdir=tmp_path / "run", watch=False)
+    assert [replica.state for replica in result.deliveries] == ["complete"] * 2
+    assert len(list((tmp_path / "run").glob("members/*/deliveries/comet-offline/*.zip"))) == 2
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"population.search": "gird"}, "did you mean 'grid'"), ({"population.seeds": 0}, "from 1"),
+    ({"population.samples": 3}, "0 in a grid"), ({"population.search": "random"}, "1 or more"),
+    ({"population.learning_rate": (0.1, -1.0)}, "above 0"), ({"population.learning_rate": 0.1}, "a list of numbers")])
+def test_a_mistaken_population_is_one_line(config, changes, said):
+    config = config.copy_and_resolve_references()
+    for path, value in changes.items():
+        group, key = path.split(".")
+        with config[group].unlocked(), config[group].ignore_type():
+            config[group][key] = value
+    with pytest.raises(errors.UserError, match=said):
+        settings.members(config)
+
+
+def test_a_random_search_stays_between_the_values(config):
+    config = config.copy_and_resolve_references()
+    config.population.search, config.population.samples, config.population.learning_rate = "random", 50, (1e-4, 1e-1)
+    found = [member.optimizer.learning_rate for member in settings.members(config)]
+    assert len(found) == 100 and len(set(found)) == 50 and 1e-4 < min(found) < 1e-3 and 1e-2 < max(found) < 1e-1
+    assert found == [member.optimizer.learning_rate for member in settings.members(config)]
