@@ -35,7 +35,8 @@ def main() -> None:
     parsed = parser.parse_args()
     config = settings.load_config(parsed.config)
     config.dataset.data_dir = parsed.data_dir
-    config.update_from_flattened_dict({key: json.loads(value) for key, _, value in (pair.partition("=") for pair in parsed.set)})
+    pairs = (pair.partition("=") for pair in parsed.set)
+    config.update_from_flattened_dict({key: json.loads(value) for key, _, value in pairs})
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(parsed.seeds):
@@ -44,8 +45,8 @@ def main() -> None:
             print(f"seed {seed}: {runs[-1]['accuracy']:.2%}, {runs[-1]['seconds']:.1f} s of training", flush=True)
     accuracies, seconds = ([run[key] for run in runs] for key in ("accuracy", "seconds"))
     half = _half_interval(accuracies)
-    print(f"{parsed.config}: test accuracy {statistics.fmean(accuracies):.3%} ± {half:.3%} (mean of {parsed.seeds} seeds, 95%), "
-          f"from {min(accuracies):.2%} to {max(accuracies):.2%}; training {statistics.median(seconds):.1f} s (median)")
+    print(f"{parsed.config}: test accuracy {statistics.fmean(accuracies):.3%} ± {half:.3%} (mean of {parsed.seeds} seeds, "
+          f"95%), from {min(accuracies):.2%} to {max(accuracies):.2%}; training {statistics.median(seconds):.1f} s (median)")
     if parsed.json:
         parsed.json.write_text(json.dumps({"config": parsed.config, "date": time.strftime("%Y-%m-%d"),
                                            "cores": os.cpu_count(), "runs": runs}, indent=1))
@@ -63,7 +64,9 @@ def train(config: Any, directory: Path) -> dict[str, float]:
 def _half_interval(values: list[float]) -> float:
     from scipy import stats
 
-    return float(stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5) if len(values) > 1 else 0.0
+    if len(values) < 2:
+        return 0.0
+    return float(stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5)
 
 
 if __name__ == "__main__":

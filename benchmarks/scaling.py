@@ -49,7 +49,8 @@ def main() -> None:
             for name, config, environment in TABLES[table]:
                 row = train(config, environment, Path(folder) / f"{table}-{name}".replace(" ", "-"))
                 figures[table].append({"at": int(name), **row})
-                print(f"{name:>12}{row['seconds']:>10.2f}{row['seconds'] / int(name):>12.4f}{row['peak_mib']:>10.0f}", flush=True)
+                print(f"{name:>12}{row['seconds']:>10.2f}{row['seconds'] / int(name):>12.4f}{row['peak_mib']:>10.0f}",
+                      flush=True)
     if parsed.json:
         parsed.json.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), **figures}, indent=1))
 
