@@ -24,6 +24,7 @@ _PARENT = flags.DEFINE_string("parent", None, "The directory of a run to go on f
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes train one run.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many they are. TPU pods and SLURM need none of these three.")
 _PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
+_PROFILE = flags.DEFINE_string("profile", None, "A folder for jax's trace of the training and a table of the start-up.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>. The same again resumes.")
 
 
@@ -68,7 +69,8 @@ def main(_: list[str]) -> int:
         print(show.population_table(found.directory, found.seconds))
         return 0 if found.outcome == "finished" else 1
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
-                            parent=_PARENT.value, script=[__file__, config_path], command=sys.argv, started=_STARTED)
+                            parent=_PARENT.value, profile_to=_PROFILE.value, script=[__file__, config_path],
+                            command=sys.argv, started=_STARTED)
     print(show.result_table(result.directory, result.seconds))
     return 0 if result.outcome == "finished" else 1
 

@@ -29,6 +29,7 @@ from mnist_jax import (
     interruption,
     lineage,
     loop,
+    profile,
     progress,
     provenance,
     receipts,
@@ -64,7 +65,7 @@ class _Parent(NamedTuple):
 def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choice = "local", tracker_mode: str = "auto",
         workdir: str | Path | None = None, parent: str | Path | None = None, reproduces: str | None = None,
         stop_after: int | None = None, watch: bool = True, script: Sequence[str | Path] = (), command: Sequence[str] = (),
-        started: float | None = None) -> Result:
+        profile_to: str | Path | None = None, started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and deliver it to trackers.
 
     The same `workdir` again goes on with a run that was killed, interrupted or out of disk, to the same bits as if it never
@@ -81,6 +82,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
       watch: show a progress bar where there is a terminal.
       script: files to keep as source beside this package: the script and the config file.
       command: the command line that started the run.
+      profile_to: a folder for jax's trace of the training and a table of the start-up, which is printed, too.
       started: unix time at which the program started, for system/seconds_to_first_step.
 
     Raises:
@@ -89,6 +91,8 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
       KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what was reached is recorded, and a checkpoint saved.
     """
     started = started or time.time()
+    startup = profile.Startup(started)
+    startup.mark("python, flags, imports")
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
     provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
     tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
@@ -97,7 +101,9 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
         before = found(Path(workdir), experiment, None if reproduces else parent)
     if devices.any_of(before is not None and before.outcome in ("finished", "diverged")):
         return _result(before) if before else Result(Path(workdir or ""), "finished", {}, 0.0, ())
+    startup.mark("devices")
     splits = data.load(experiment.dataset)
+    startup.mark("data")
     settings.check_examples(experiment, len(splits.train))
     program = train.program(experiment, len(splits.train), jax.default_backend())
     facts = data_facts(experiment, splits)
@@ -115,6 +121,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                             parent=reproduces or (origin.id if origin else None), resume=before is not None,
                             steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
         stack.callback(_say_interrupted, run, signals)
+        startup.mark("record, and start of deliveries")
         with run:
             if origin:  # the state first: what is recorded is there
                 checkpoint.copy(origin.saved, run.directory)
@@ -126,7 +133,9 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
                 print(f"warning: {line}; going on from the one before", file=sys.stderr)
             task = loop.task(program, experiment, {fact.split: getattr(splits, fact.split) for fact in facts})
             begun, step = loop.begin(task, saved)
-            with checkpoint.saving(run.directory, run.run.id, experiment.checkpoint.keep) as saver, signals.deferred():
+            startup.mark("data on the device, first state")
+            with (profile.traced(profile_to), signals.deferred(),
+                  checkpoint.saving(run.directory, run.run.id, experiment.checkpoint.keep) as saver):
                 state, run.outcome = loop.train_on(
                     run, task, begun, saver, every_s=experiment.checkpoint.every_s, first_step=step,
                     last_step=min(stop_after or program.steps, program.steps), signals=signals, started=started,
@@ -134,8 +143,12 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
             if run.outcome == "finished":
                 evaluation.record_all(run, experiment, task, splits, state)
         signals.exit()
-        metrics = record.read(run.directory).last()
-    return Result(run.directory, run.outcome, metrics, time.time() - started, tuple(run.deliveries))
+        recorded = record.read(run.directory)
+    if profile_to:
+        table = startup.table(recorded)
+        Path(profile_to, "startup.txt").write_text(f"{table}\n")
+        print(table)
+    return Result(run.directory, run.outcome, recorded.last(), time.time() - started, tuple(run.deliveries))
 
 
 def _result(recorded: record.Recorded) -> Result:

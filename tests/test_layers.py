@@ -15,7 +15,7 @@ RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "a
                "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main", "model_file",
                "lineage", "registry", "drawn_digit", "show"]
 COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "devices", "train", "pytree", "population"]
-BRIDGE = ["provenance", "progress", "interruption", "tracked", "export_model", "predict", "loop", "evaluation",
+BRIDGE = ["provenance", "progress", "profile", "interruption", "tracked", "export_model", "predict", "loop", "evaluation",
           "experiment", "reproduce", "members"]
 DOOR = ["__init__", "__main__"]
 HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
