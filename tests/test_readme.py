@@ -25,7 +25,8 @@ def test_every_training_command_of_the_readme_parses():
     assert len(commands) >= 5
     for command in commands:
         for flag in command.split():
-            assert re.match(r"--(config(\.[a-z_.]+)?|tracker|tracker_mode|workdir|parent|coordinator|processes|process_index|profile)=", flag), flag
+            assert re.match(r"--(config(\.[a-z_.]+)?|tracker|tracker_mode|workdir|parent|coordinator|processes|process_index|"
+                            r"profile)=", flag), flag
 
 
 def test_ci_calls_the_test_command_of_the_readme():
