@@ -71,7 +71,8 @@ def main(_: list[str]) -> int:
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             parent=_PARENT.value, profile_to=_PROFILE.value, script=[__file__, config_path],
                             command=sys.argv, started=_STARTED)
-    print(show.result_table(result.directory, result.seconds))
+    if devices.is_first():
+        print(show.result_table(result.directory, result.seconds))
     return 0 if result.outcome == "finished" else 1
 
 

@@ -42,6 +42,11 @@ def connect(coordinator: str | None = None, processes: int | None = None, index:
                                f"{str(error).splitlines()[0]}") from error
 
 
+def is_first() -> bool:
+    """Return whether this is process 0, which owns the record and the trackers."""
+    return jax.process_index() == 0
+
+
 def mesh(batch_size: int) -> Mesh | None:
     """Return the devices that share a batch, as many as divide it evenly; None where that is one.
 

@@ -96,7 +96,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
     provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
     tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
-    before, first = None, jax.process_index() == 0  # process 0 owns the record and the trackers
+    before, first = None, devices.is_first()
     if first and workdir and (Path(workdir) / "run.json").exists():
         before = found(Path(workdir), experiment, None if reproduces else parent)
     if devices.any_of(before is not None and before.outcome in ("finished", "diverged")):
