@@ -2,8 +2,7 @@
 
     images.npy    uint8[N, 28, 28, 1], 0 is background
 
-From a program: sys.path.insert(0, "FILE.model.zip"); from __main__ import load is not needed, since a model file is a
-plain zip; load() below shows the ten lines that read it.
+A model file is a plain zip: load() below has the ten lines that read it from a program.
 """
 
 import io
@@ -16,7 +15,6 @@ def load(path):
     """Return (facts, logits), where logits maps uint8[N, 28, 28, 1] to float32[N, 10]."""
     import jax
     import numpy as np
-    from jax import export
 
     with zipfile.ZipFile(path) as archive:
         facts = json.loads(archive.read("model.json"))
@@ -24,8 +22,12 @@ def load(path):
                       for name in archive.namelist() if name.startswith("parameters/")}
         program = archive.read("predict.stablehlo")
     try:
+        from jax import export
+
         exported = export.deserialize(bytearray(program))
-    except Exception:  # jax raises several kinds for a newer format
+    except Exception as error:  # jax raises several kinds for a newer format
+        if getattr(error, "name", None) == "flatbuffers":
+            sys.exit(f"{path}: expected the package flatbuffers, found that it is not installed; run: pip install flatbuffers")
         sys.exit(f"{path}: expected a program that jax {jax.__version__} can read, found one of jax {facts['jax']}; "
                  f"run: pip install 'jax>={facts['jax']}'")
     return facts, lambda images: np.asarray(exported.call(parameters, images))
