@@ -26,7 +26,7 @@ def load(path):
 
         exported = export.deserialize(bytearray(program))
     except Exception as error:  # jax raises several kinds for a newer format
-        if getattr(error, "name", None) == "flatbuffers":
+        if "flatbuffers" in str(error):
             sys.exit(f"{path}: expected the package flatbuffers, found that it is not installed; run: pip install flatbuffers")
         sys.exit(f"{path}: expected a program that jax {jax.__version__} can read, found one of jax {facts['jax']}; "
                  f"run: pip install 'jax>={facts['jax']}'")
