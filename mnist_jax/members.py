@@ -229,7 +229,7 @@ def _epochs(runs: list[tracked.Tracked], tasks: list[loop.Task], members: list[l
                 return _interrupt(runs, states)
         scores: Any = [None] * everyone
         if "validation" in on_device:
-            evaluated = population.evaluate(program, states.parameters, on_device["validation"])
+            evaluated = population.evaluate(program, states.parameters, on_device["validation"], everyone)
             scores = np.stack(jax.device_get((evaluated.loss, evaluated.accuracy)), -1)
         fetched = jax.device_get(metrics)
         record_rows(first, recorded, marks, fetched)
