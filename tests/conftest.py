@@ -27,6 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory):
             patch.delenv(name, raising=False)
         for name, value in online.QUICK.items():
             patch.setenv(name, value)
+        experiment.keep_compiled(tmp_path_factory.mktemp("compiled"))
         yield
 
 
