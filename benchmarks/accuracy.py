@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from mnist_jax import events, experiment, record, settings  # noqa: E402
+from mnist_jax import events, experiment, members, record, settings  # noqa: E402
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
             runs.append(train(config, Path(folder) / str(seed)))
             print(f"seed {seed}: {runs[-1]['accuracy']:.2%}, {runs[-1]['seconds']:.1f} s of training", flush=True)
     accuracies, seconds = ([run[key] for run in runs] for key in ("accuracy", "seconds"))
-    half = _half_interval(accuracies)
+    half = members.half_interval(accuracies) or 0.0
     print(f"{parsed.config}: test accuracy {statistics.fmean(accuracies):.3%} ± {half:.3%} (mean of {parsed.seeds} seeds, "
           f"95%), from {min(accuracies):.2%} to {max(accuracies):.2%}; training {statistics.median(seconds):.1f} s (median)")
     if parsed.json:
@@ -59,14 +59,6 @@ def train(config: Any, directory: Path) -> dict[str, float]:
     first = started + recorded.series()["system/seconds_to_first_step"][1][0]
     last = max(fact.times.max() for fact in recorded.of(events.Metrics) if "train/epoch_loss" in fact.values)
     return {"seed": config.seed, "accuracy": result.metrics["test/accuracy"], "seconds": float(last - first)}
-
-
-def _half_interval(values: list[float]) -> float:
-    from scipy import stats
-
-    if len(values) < 2:
-        return 0.0
-    return float(stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5)
 
 
 if __name__ == "__main__":

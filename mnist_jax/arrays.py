@@ -52,6 +52,7 @@ def unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
                     arrays[member.filename.removesuffix(".npy")] = np.load(io.BytesIO(content), allow_pickle=False)
                 else:
                     beside[member.filename] = content
-    except (zipfile.BadZipFile, KeyError, TypeError, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, KeyError, TypeError, EOFError, OSError,
+            NotImplementedError, RuntimeError) as error:  # zipfile's words for a compression it lacks, and for a password
         raise ValueError(f"not a file of arrays, or damaged: {error}") from error
     return arrays, beside

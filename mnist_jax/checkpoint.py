@@ -61,23 +61,18 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, int(match[1]), state)
 
 
-def newest(directory: Path, reached: float = float("inf")) -> tuple[Checkpoint | None, list[str]]:
-    """Return the newest checkpoint that is whole, and a line for each newer one that is not.
-
-    Args:
-      reached: the step that the record reaches to; going on from a later checkpoint would leave a gap in it.
-    """
-    damaged: list[str] = []
-    for path in reversed([path for path in paths(directory) if int(path.name[:10]) <= reached]):
-        try:
-            return read(path), damaged
-        except errors.RecordError as error:
-            damaged.append(str(error))
-    return None, damaged
+def newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the newest checkpoint that is whole, and a line for each newer one that is not."""
+    found, damaged = common([directory], [float("inf")])
+    return (found[0] if found else None), damaged
 
 
 def common(directories: Sequence[Path], reached: Sequence[float]) -> tuple[list[Checkpoint], list[str]]:
-    """Return a checkpoint of the same step from each run, the latest such step that is whole in all; and what was damaged."""
+    """Return a checkpoint of the same step from each run, of the latest step that is whole in all; and a line for each damage.
+
+    Args:
+      reached: the step that each record reaches to; going on from a later checkpoint would leave a gap in it.
+    """
     steps = [{int(path.name[:10]): path for path in paths(directory) if int(path.name[:10]) <= limit}
              for directory, limit in zip(directories, reached, strict=True)]
     damaged: list[str] = []

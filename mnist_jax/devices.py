@@ -29,7 +29,8 @@ def connect(coordinator: str | None = None, processes: int | None = None, index:
     given = [coordinator is not None, processes is not None, index is not None]
     if any(given) and not all(given):
         raise errors.UserError("expected --coordinator, --processes and --process_index together, found only some of them")
-    found = int(environment.get("SLURM_NTASKS", "1")) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    # SLURM_NTASKS is that of the job, and set in a batch script that starts one process, too.
+    found = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
     if not any(given) and not found:
         return
     if index is not None and processes is not None and not 0 <= index < processes:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,27 +17,24 @@ from typing import Any, NamedTuple
 import jax
 
 from mnist_jax import (
-    arrays,
     checkpoint,
-    data,
     devices,
     errors,
-    evaluation,
     events,
     interruption,
     lineage,
-    loop,
+    nested,
     profile,
-    progress,
-    provenance,
     receipts,
     record,
     settings,
     tracked,
     tracking,
     train,
+    trainer,
 )
 
+ENDED = ("finished", "diverged")  # the outcomes of a run that does not go on
 _AGAIN = "reproduction"  # tag of a run that repeats its parent from the beginning
 # What a child may not change, since the state of its parent would not fit or would mean something else.
 _KEPT = ("model.", "dataset.", "batch_size", "optimizer.name")
@@ -94,56 +89,37 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
     startup = profile.Startup(started)
     startup.mark("python, flags, imports")
     experiment = settings.check(config) if isinstance(config, settings.Settings) else settings.from_config(config)
-    provenance.refuse_secrets(dict(settings.flatten(dataclasses.asdict(experiment))))
-    tracking.destinations(tracker, tracker_mode)  # a mistake in them should not wait for the data
+    trainer.refuse_mistakes(experiment, tracker, tracker_mode)
     before, first = None, devices.is_first()
     if first and workdir and (Path(workdir) / "run.json").exists():
         before = found(Path(workdir), experiment, None if reproduces else parent)
-    if devices.any_of(before is not None and before.outcome in ("finished", "diverged")):
+    if devices.any_of(before is not None and before.outcome in ENDED):
         return _result(before) if before else Result(Path(workdir or ""), "finished", {}, 0.0, ())
     startup.mark("devices")
-    splits = data.load(experiment.dataset)
+    prepared = trainer.prepare(experiment, [before] if before else [])
     startup.mark("data")
-    settings.check_examples(experiment, len(splits.train))
-    program = train.program(experiment, len(splits.train), jax.default_backend())
-    facts = data_facts(experiment, splits)
-    if before:
-        same_data(before, facts)
-    origin = _parent(Path(parent), experiment, program) if (
+    origin = _parent(Path(parent), experiment, prepared.program) if (
         first and parent and not (before and lineage.parent(before))) else None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(interruption.Signals())
+        runs: list[tracked.Tracked] = []
+        stack.callback(trainer.say_interrupted, signals, runs)
         if not first:  # this one leaves no trace
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
-        run = tracked.track(experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode,
-                            workdir=workdir,
-                            tags=(experiment.model.name, experiment.dataset.name, *([_AGAIN] if reproduces else [])),
-                            parent=reproduces or (origin.id if origin else None), resume=before is not None,
-                            steps_per_epoch=program.steps_per_epoch, command=command, script=script, created=started)
-        stack.callback(_say_interrupted, run, signals)
+        runs.append(run := stack.enter_context(tracked.track(
+            experiment.name, dataclasses.asdict(experiment), tracker=tracker, tracker_mode=tracker_mode, workdir=workdir,
+            tags=(experiment.model.name, experiment.dataset.name, *([_AGAIN] if reproduces else [])),
+            parent=reproduces or (origin.id if origin else None), resume=before is not None,
+            steps_per_epoch=prepared.program.steps_per_epoch, command=command, script=script, created=started)))
         startup.mark("record, and start of deliveries")
-        with run:
-            if origin:  # the state first: what is recorded is there
-                checkpoint.copy(origin.saved, run.directory)
-            run.append(*facts, *([origin.fact] if origin else []))
-            if experiment.dataset.keep:
-                keep_data(run, experiment.dataset.name, splits, facts)
-            saved, damaged = checkpoint.newest(run.directory, reached(record.read(run.directory)))
-            for line in damaged:
-                print(f"warning: {line}; going on from the one before", file=sys.stderr)
-            task = loop.task(program, experiment, {fact.split: getattr(splits, fact.split) for fact in facts})
-            begun, step = loop.begin(task, saved)
-            startup.mark("data on the device, first state")
-            with (profile.traced(profile_to), signals.deferred(),
-                  checkpoint.saving(run.directory, run.run.id, experiment.checkpoint.keep) as saver):
-                state, run.outcome = loop.train_on(
-                    run, task, begun, saver, every_s=experiment.checkpoint.every_s, first_step=step,
-                    last_step=min(stop_after or program.steps, program.steps), signals=signals, started=started,
-                    show=progress.bar(program.steps, program.steps_per_epoch) if watch else None)
-            if run.outcome == "finished":
-                evaluation.record_all(run, experiment, task, splits, state)
-        signals.exit()
+        if origin:  # the state first: what is recorded is there
+            checkpoint.copy(origin.saved, run.directory)
+            run.append(origin.fact)
+        with profile.traced(profile_to):
+            trainer.train_recorded(runs, [experiment], prepared, signals, stop_after=stop_after, watch=watch, started=started)
+        run.close()
         recorded = record.read(run.directory)
+    signals.exit()
     if profile_to:
         table = startup.table(recorded)
         Path(profile_to, "startup.txt").write_text(f"{table}\n")
@@ -155,11 +131,6 @@ def _result(recorded: record.Recorded) -> Result:
     """Return what a run has come to before."""
     return Result(recorded.directory, recorded.outcome, recorded.last(), recorded.entries[-1].time - recorded.run.created,
                   tuple(receipts.replicas(recorded.directory)))
-
-
-def _say_interrupted(run: tracked.Tracked, signals: interruption.Signals) -> None:
-    if run.outcome == "interrupted" and signals.received:
-        print(f"interrupted; the same command with --workdir={run.directory} goes on", file=sys.stderr)
 
 
 def keep_compiled(folder: Path) -> None:
@@ -187,27 +158,10 @@ def found(directory: Path, experiment: settings.Settings, parent: str | Path | N
 
 def _differing(recorded: record.Recorded, experiment: settings.Settings, keys: tuple[str, ...] = ("",)) -> list[str]:
     """Return what differs between the config of a run and these settings, among the keys that begin so."""
-    mine = dict(settings.flatten(dataclasses.asdict(experiment)))
-    theirs = dict(settings.flatten(recorded.run.config))
+    mine = dict(nested.flatten(dataclasses.asdict(experiment)))
+    theirs = dict(nested.flatten(recorded.run.config))
     return [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in sorted({*mine, *theirs})
             if theirs.get(key) != mine.get(key) and key.startswith(keys)]
-
-
-def data_facts(experiment: settings.Settings, splits: data.Splits) -> list[events.Dataset]:
-    """Return what a run records of its data: an event a split that has examples."""
-    return [events.Dataset(experiment.dataset.name, part, splits.version, split.digest, len(split), split.images.shape[1:],
-                           splits.origin, split.class_counts())
-            for part in ("train", "validation", "test") if len(split := getattr(splits, part))]
-
-
-def same_data(before: record.Recorded, facts: Sequence[events.Dataset]) -> None:
-    """Raise UserError if a run began with other data."""
-    recorded = {fact.split: fact.digest for fact in before.of(events.Dataset)}
-    differing = [f"{fact.split} ({recorded[fact.split]} there, {fact.digest} here)" for fact in facts
-                 if recorded.get(fact.split, fact.digest) != fact.digest]
-    if differing:
-        raise errors.UserError(f"{before.directory}: expected the data that this run began with, found other data: "
-                               f"{', '.join(differing)}; restore it or choose another --workdir")
 
 
 def _parent(directory: Path, experiment: settings.Settings, program: train.Program) -> _Parent:
@@ -227,17 +181,3 @@ def _parent(directory: Path, experiment: settings.Settings, program: train.Progr
     fact = {"run": recorded.run.id, "directory": str(directory.resolve()), "step": saved.step,
             "model_sha256": models[-1].blob.sha256 if models else None}
     return _Parent(recorded.run.id, events.Text("parent", saved.step, json.dumps(fact)), saved)
-
-
-def reached(recorded: record.Recorded) -> int:
-    """Return the step up to which a record holds every update, by its parent's record or by its own."""
-    origin = lineage.parent(recorded)
-    return max([origin["step"] if origin else 0, *recorded.series().get(train.TRAIN_LOSS, ([], []))[0]])
-
-
-def keep_data(run: tracked.Tracked, name: str, splits: data.Splits, facts: Sequence[events.Dataset]) -> None:
-    """Record the data itself."""
-    columns = {f"{fact.split}_{column}": getattr(getattr(splits, fact.split), column)
-               for fact in facts for column in ("images", "labels")}
-    packed = arrays.pack(columns, {}, zipfile.ZIP_DEFLATED)
-    run.artifact(name, packed, "dataset", {f"{fact.split}_digest": fact.digest for fact in facts})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from mnist_jax import (
     errors,
     events,
     interruption,
+    population,
     progress,
     pytree,
     settings,
@@ -31,128 +32,127 @@ CHUNK_S = 1.0  # between two looks at the world: progress, signals
 FIRST_CHUNK = 16  # updates; how fast the machine is, is not known yet
 
 
-class Begun(NamedTuple):
-    """Where training stands: what a checkpoint holds."""
-
-    state: train.State
-    metrics: jax.Array  # float32[steps_per_epoch, 2], loss and accuracy of the epoch so far
-
-
 class Task(NamedTuple):
-    """What is trained on what."""
+    """What is trained on what, the same for all members."""
 
     program: train.Program
-    hyper: train.Hyper
-    seed: jax.Array  # uint32[]
-    data: Mapping[str, train.Data]  # "train", "validation" and "test", where there are examples, on the device
+    data: Mapping[str, train.Data]  # "train", "validation" and "test", where there are examples, on every device
 
 
-def task(program: train.Program, experiment: settings.Settings, splits: Mapping[str, data.Split]) -> Task:
-    """Return the task of an experiment, its data on every device."""
-    arrays: Any = {name: (split.images, split.labels) for name, split in splits.items()}
-    hyper, seed, arrays = devices.everywhere(program.mesh, (
-        train.hyper(experiment.optimizer), np.uint32(experiment.seed), arrays))
-    return Task(program, hyper, seed, {name: train.Data(*split) for name, split in arrays.items()})
+class Place(NamedTuple):
+    """Where a member is recorded and saved."""
+
+    run: tracked.Tracked
+    saver: checkpoint.Saver
 
 
-def begin(task: Task, saved: checkpoint.Checkpoint | None = None) -> tuple[Begun, int]:
-    """Return where process 0's checkpoint stands, or the beginning of a run where it has none; and the updates done by then.
+def task(program: train.Program, splits: Mapping[str, data.Split]) -> Task:
+    """Return the task of a program, its data on every device."""
+    arrays: Any = devices.everywhere(program.mesh, {name: (split.images, split.labels) for name, split in splits.items()})
+    return Task(program, {name: train.Data(*split) for name, split in arrays.items()})
+
+
+def begin(program: train.Program, experiment: settings.Settings,
+          saved: checkpoint.Checkpoint | None = None) -> tuple[population.Member, int]:
+    """Return a member where process 0's checkpoint stands, or at its beginning; and the updates that it has behind it.
 
     Raises:
       RecordError: the checkpoint is not of this program.
     """
-    step = int(devices.from_first(np.array(saved.step if saved else -1)))
-    if step < 0:
-        return _put(task, Begun(train.initial_state(task.program, task.hyper, task.seed), no_metrics(task))), 0
-    shapes = Begun(jax.eval_shape(functools.partial(train.initial_state, task.program), task.hyper, task.seed),
-                   jax.eval_shape(lambda metrics: metrics, no_metrics(task)))
+    hyper, seed = devices.everywhere(program.mesh, (train.hyper(experiment.optimizer), np.uint32(experiment.seed)))
+    step = int(devices.from_first(np.array(saved.step if saved else 0)))
+    metrics = population.no_metrics(program)
+    if step == 0:
+        return population.Member(hyper, seed, *devices.everywhere(program.mesh, (
+            train.initial_state(program, hyper, seed), metrics))), 0
+    shapes = _kept(population.Member(hyper, seed, jax.eval_shape(functools.partial(train.initial_state, program), hyper, seed),
+                                     metrics))
     try:
-        found = (pytree.restore(shapes, saved.arrays) if saved
-                 else jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes))
+        kept = (pytree.restore(shapes, saved.arrays) if saved
+                else jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes))
     except ValueError as error:
         assert saved
         raise errors.RecordError(f"{saved.path}: expected a checkpoint of this program, found another: {error}") from error
-    return _put(task, devices.from_first(found)), step
+    return population.Member(hyper, seed, **devices.everywhere(program.mesh, devices.from_first(kept))), step
 
 
-def train_on(run: tracked.Tracked, task: Task, begun: Begun, saver: checkpoint.Saver, *, every_s: float, first_step: int,
+def train_on(places: Sequence[Place], task: Task, begun: list[population.Member], *, every_s: float, first_step: int,
              last_step: int, signals: interruption.Signals, show: progress.Progress | None,
-             started: float) -> tuple[train.State, str]:
-    """Train to the last step, record on the way, and save what is reached; return the state and the outcome so far.
+             started: float) -> list[population.Member]:
+    """Train members to the last step, record on the way, save what is reached, and set the outcomes of their runs.
 
     Args:
       every_s: at least so many seconds between two checkpoints; the last state is always saved.
-      first_step: updates that `begun` has behind it.
+      first_step: updates that all of `begun` have behind them.
       last_step: stop there, "interrupted" if the program has more.
       started: unix time at which the program started.
     """
     program, per_epoch = task.program, task.program.steps_per_epoch
-    state, metrics = begun
-    step = first_step
-    compiled, chunk, saved = None, FIRST_CHUNK, time.monotonic()
+    strategy = population.strategy(len(begun), jax.default_backend())
+    members, step = strategy.gather(begun), first_step
+    chunk, compile_s, saved = FIRST_CHUNK, 0.0, time.monotonic()
+
+    def put(value: int) -> jax.Array:
+        return devices.everywhere(program.mesh, np.int32(value))
 
     def save() -> None:
         nonlocal saved
-        saver.save(step, pytree.flatten(Begun(state, metrics)))
+        for place, member in _going(places, strategy.scatter(members)):
+            place.saver.save(step, pytree.flatten(_kept(member)))
         saved = time.monotonic()
 
     while step < last_step:
         first, recorded = step - step % per_epoch, step
-        order = train.permutation(task.data["train"].labels.shape[0], task.seed, _put(task, np.int32(step // per_epoch)))
+        orders = strategy.orders(members, len(task.data["train"].labels), put(step // per_epoch))
         if step == first:
-            metrics = no_metrics(task)
-        if compiled is None:  # ahead of time, so that no epoch's speed counts it
+            members = strategy.begin_epoch(program, members)
+        if not compile_s:  # ahead of time, so that no epoch's speed counts it: no update at all
             compiling = time.perf_counter()
-            compiled = train.train_epoch.lower(program, task.hyper, state, metrics, task.seed, task.data["train"], order,
-                                               _put(task, np.int32(0))).compile()
-            compile_seconds = time.perf_counter() - compiling
-            jax.block_until_ready((order, metrics, task.data))
-            first_chunk = True
+            members, latest = strategy.train(program, members, task.data["train"], orders, put(0))
+            jax.block_until_ready((latest, task.data))
+            compile_s = time.perf_counter() - compiling
         seconds, marks = 0.0, [(step, time.time())]
         while step < min(first + per_epoch, last_step):
             updates = min(int(devices.from_first(np.array(chunk))), first + per_epoch - step, last_step - step)
             began = time.perf_counter()
-            state, metrics, latest = compiled(task.hyper, state, metrics, task.seed, task.data["train"], order,
-                                              _put(task, np.int32(updates)))
+            members, latest = strategy.train(program, members, task.data["train"], orders, put(updates))
             jax.block_until_ready(latest)
             taken = time.perf_counter() - began
-            if first_chunk:
-                first_chunk, now = False, time.time()
-                run.append(one(step + 1, now, {"system/seconds_to_first_step": now - started,
-                                               "system/compile_seconds": compile_seconds}))
+            if step == first_step:
+                now = time.time()
+                for place in places:
+                    place.run.append(one(step + 1, now, {"system/seconds_to_first_step": now - started,
+                                                         "system/compile_seconds": compile_s}))
             step, seconds = step + updates, seconds + taken
             marks.append((step, time.time()))
             rate = updates / taken
             chunk = max(1, int(rate * CHUNK_S))
             if show:
-                loss, accuracy = jax.device_get(latest)
-                show(step, float(loss), float(accuracy), rate * program.batch_size)
+                loss, accuracy = np.mean(jax.device_get(latest), 0)
+                show(step, float(loss), float(accuracy), rate * program.batch_size * len(places))
             if step == first + per_epoch:
                 break
             stop = devices.any_of(bool(signals.received)) or step == last_step
             if stop or time.monotonic() - saved >= every_s:  # what was reached inside an epoch is recorded, then saved
-                run.append(rows(jax.device_get(metrics), first, recorded, marks))
+                for place, metrics in _going(places, jax.device_get(strategy.metrics(members))):
+                    place.run.append(_rows(metrics, first, recorded, marks))
                 recorded = step
                 save()
             if stop:
-                return state, "interrupted"
-        evaluation = (train.evaluate(program, state.parameters, task.data["validation"]) if "validation" in task.data
-                      else None)
-        fetched, scores = jax.device_get((metrics, evaluation and (evaluation.loss, evaluation.accuracy)))
-        speed = (step - marks[0][0]) * program.batch_size / seconds
-        run.append(rows(fetched, first, recorded, marks), *epoch_facts(step, marks[-1][1], fetched, scores, speed))
-        if not np.isfinite(fetched[:, 0]).all():
-            return state, "diverged"
+                return _ended(places, strategy.scatter(members), "interrupted")
+        evaluated = strategy.evaluate(program, members, task.data["validation"]) if "validation" in task.data else None
+        speed = (step - marks[0][0]) * program.batch_size * len(places) / seconds
+        fetched, scores = jax.device_get((strategy.metrics(members), evaluated))
+        for place, (metrics, score) in _going(places, zip(fetched, scores or [None] * len(places), strict=True)):
+            place.run.append(_rows(metrics, first, recorded, marks), *_epoch(step, marks[-1][1], metrics, score, speed))
+            if not np.isfinite(metrics[:, 0]).all():
+                place.run.outcome = "diverged"
         stop = devices.any_of(bool(signals.received))
         if stop or step == last_step or time.monotonic() - saved >= every_s:
             save()
-        if stop:
-            return state, "interrupted"
-    return state, "finished" if step == program.steps else "interrupted"
-
-
-def _put(task: Task, tree: Any) -> Any:
-    return devices.everywhere(task.program.mesh, tree)
+        if stop or not any(_going(places, places)):
+            return _ended(places, strategy.scatter(members), "interrupted")
+    return _ended(places, strategy.scatter(members), "finished" if step == program.steps else "interrupted")
 
 
 def one(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
@@ -160,12 +160,23 @@ def one(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
     return events.Metrics(np.array([step]), {name: np.array([value]) for name, value in values.items()}, np.array([now]))
 
 
-def no_metrics(task: Task) -> jax.Array:
-    """Return the metrics of an epoch that has not begun."""
-    return _put(task, np.zeros((task.program.steps_per_epoch, 2), np.float32))
+def _kept(member: population.Member) -> dict[str, Any]:
+    """Return what a checkpoint holds of a member; hyperparameters and seed are those of its config."""
+    return {"state": member.state, "metrics": member.metrics}
 
 
-def rows(metrics: np.ndarray, first: int, recorded: int, marks: list[tuple[int, float]]) -> events.Metrics:
+def _going(places: Sequence[Place], things: Iterable[Any]) -> Iterator[tuple[Place, Any]]:
+    """Yield what belongs to the members that have not diverged."""
+    return ((place, thing) for place, thing in zip(places, things, strict=True) if place.run.outcome != "diverged")
+
+
+def _ended(places: Sequence[Place], members: list[population.Member], outcome: str) -> list[population.Member]:
+    for place, _ in _going(places, places):
+        place.run.outcome = outcome
+    return members
+
+
+def _rows(metrics: np.ndarray, first: int, recorded: int, marks: list[tuple[int, float]]) -> events.Metrics:
     """Return the values of each update after `recorded`, of an epoch that began after `first`."""
     mark_steps, mark_times = zip(*marks, strict=True)
     steps = np.arange(recorded + 1, mark_steps[-1] + 1)
@@ -174,7 +185,7 @@ def rows(metrics: np.ndarray, first: int, recorded: int, marks: list[tuple[int, 
     return events.Metrics(steps, {train.TRAIN_LOSS: loss, train.TRAIN_ACCURACY: accuracy}, times)
 
 
-def epoch_facts(step: int, now: float, metrics: np.ndarray, scores: Any, images_per_second: float) -> list[events.Event]:
+def _epoch(step: int, now: float, metrics: np.ndarray, scores: Any, images_per_second: float) -> list[events.Event]:
     """Return what is recorded once an epoch: means over its updates, validation loss and accuracy, speed."""
     loss, accuracy = metrics.astype(np.float64).T
     epoch = {train.EPOCH_LOSS: float(loss.mean()), train.EPOCH_ACCURACY: float(accuracy.mean())}

@@ -1,4 +1,4 @@
-"""Many members of one compiled program, each with its own seed and hyperparameters: one after the other, or side by side.
+"""Members of one compiled program, each with its own seed and hyperparameters: trained one after the other, or side by side.
 
 One after the other, a member is bit for bit the run that it would be alone, since it is the same program that runs: inside a
 compiled loop over members XLA may fuse otherwise, and with jax 0.12 it does. Side by side (vmap) a member is the same to
@@ -8,66 +8,104 @@ about 1e-7 in the loss. On a CPU, side by side gains nothing.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mnist_jax import train
-
-# Every array of a member has a leading axis [K] here: hyper, states, metrics, seeds, orders.
-
-
-def side_by_side(platform: str) -> bool:
-    """Return whether members are vmapped on "cpu", "gpu" or "tpu"."""
-    return platform != "cpu"
+from mnist_jax import devices, train
 
 
-def stack(members: list[Any]) -> Any:
-    """Return one pytree with a leading axis from one of each member."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+class Member(NamedTuple):
+    """One run in training."""
+
+    hyper: train.Hyper
+    seed: jax.Array  # uint32[]
+    state: train.State
+    metrics: jax.Array  # float32[steps_per_epoch, 2], loss and accuracy of the epoch so far
 
 
-def take(members: Any, member: int) -> Any:
-    """Return one member of a stacked pytree."""
-    return jax.tree.map(lambda leaf: leaf[member], members)
+Members = Any  # a list of Member, or one Member whose arrays have a leading axis [K]
 
 
-def initial_states(program: train.Program, hyper: train.Hyper, seeds: jax.Array) -> train.State:
-    """Return the states before the first update."""
-    return stack([train.initial_state(program, take(hyper, member), seed) for member, seed in enumerate(seeds)])
+class Strategy(NamedTuple):
+    """How members are trained: the same calls, one after the other or side by side."""
+
+    gather: Callable[[list[Member]], Members]
+    scatter: Callable[[Members], list[Member]]
+    metrics: Callable[[Members], Any]  # of each member, on the device
+    begin_epoch: Callable[[train.Program, Members], Members]  # with no metrics yet
+    orders: Callable[[Members, int, jax.Array], Any]  # (members, examples, epoch) -> the epoch's order of each
+    train: Callable[[train.Program, Members, train.Data, Any, jax.Array], tuple[Members, Any]]  # consumes the members
+    evaluate: Callable[[train.Program, Members, train.Data], list[tuple[jax.Array, jax.Array]]]  # loss and accuracy of each
 
 
-def permutations(examples: int, seeds: jax.Array, epoch: jax.Array) -> jax.Array:
-    """Return the order of an epoch of each member, int32[K, examples]."""
-    return jnp.stack([train.permutation(examples, seed, epoch) for seed in seeds])
+def strategy(members: int, platform: str) -> Strategy:
+    """Return how so many members are trained on "cpu", "gpu" or "tpu"."""
+    return in_turn if members == 1 or platform == "cpu" else side_by_side
 
 
-def train_epoch(program: train.Program, vmapped: bool, hyper: train.Hyper, states: train.State, metrics: jax.Array,
-                seeds: jax.Array, data: train.Data, orders: jax.Array,
-                updates: jax.Array) -> tuple[train.State, jax.Array, jax.Array]:
-    """Do the next `updates` updates of an epoch of every member; as train.train_epoch, with a leading axis."""
-    if vmapped:
-        return _side_by_side(program, hyper, states, metrics, seeds, data, orders, updates)
-    members = [(take(hyper, member), take(states, member), metrics[member], seed, data, orders[member])
-               for member, seed in enumerate(seeds)]
-    trained: tuple[train.State, jax.Array, jax.Array] = stack([train.train_epoch(program, *each, updates) for each in members])
-    return trained
+def no_metrics(program: train.Program, *members: int) -> jax.Array:
+    """Return the metrics of an epoch that has not begun, on every device; with a leading axis for a number of members."""
+    return devices.everywhere(program.mesh, np.zeros((*members, program.steps_per_epoch, 2), np.float32))
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(2, 3))
-def _side_by_side(program: train.Program, hyper: train.Hyper, states: train.State, metrics: jax.Array, seeds: jax.Array,
-                  data: train.Data, orders: jax.Array, updates: jax.Array) -> tuple[train.State, jax.Array, jax.Array]:
-    start = states.step[0] % program.steps_per_epoch
+def _train_in_turn(program: train.Program, members: list[Member], data: train.Data, orders: list[jax.Array],
+                   updates: jax.Array) -> tuple[list[Member], list[jax.Array]]:
+    trained, latest = [], []
+    for member, order in zip(members, orders, strict=True):
+        state, metrics, means = train.train_epoch(program, member.hyper, member.state, member.metrics, member.seed, data,
+                                                  order, updates)
+        trained.append(member._replace(state=state, metrics=metrics))
+        latest.append(means)
+    return trained, latest
 
-    def one(hyper: train.Hyper, state: train.State, metrics: jax.Array, seed: jax.Array,
-            order: jax.Array) -> tuple[train.State, jax.Array, jax.Array]:
-        return train.train_from(program, hyper, state, metrics, seed, data, order, start, updates)
 
-    return jax.vmap(one)(hyper, states, metrics, seeds, orders)
+def _evaluate_in_turn(program: train.Program, members: list[Member], data: train.Data) -> list[tuple[jax.Array, jax.Array]]:
+    return [train.evaluate(program, member.state.parameters, data)[:2] for member in members]
 
 
-def evaluate(program: train.Program, parameters: Any, data: train.Data, members: int) -> train.Evaluation:
-    """Evaluate every member on every example."""
-    evaluated: train.Evaluation = stack([train.evaluate(program, take(parameters, member), data) for member in range(members)])
-    return evaluated
+in_turn = Strategy(
+    gather=lambda members: members, scatter=lambda members: members,
+    metrics=lambda members: [member.metrics for member in members],
+    begin_epoch=lambda program, members: [member._replace(metrics=no_metrics(program)) for member in members],
+    orders=lambda members, examples, epoch: [train.permutation(examples, member.seed, epoch) for member in members],
+    train=_train_in_turn, evaluate=_evaluate_in_turn)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _train_side_by_side(program: train.Program, members: Member, data: train.Data, orders: jax.Array,
+                        updates: jax.Array) -> tuple[Member, jax.Array]:
+    start = members.state.step[0] % program.steps_per_epoch
+
+    def one(member: Member, order: jax.Array) -> tuple[Member, jax.Array]:
+        state, metrics, means = train.train_from(program, member.hyper, member.state, member.metrics, member.seed, data,
+                                                 order, start, updates)
+        return member._replace(state=state, metrics=metrics), means
+
+    return jax.vmap(one)(members, orders)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate_side_by_side(program: train.Program, members: Member, data: train.Data) -> tuple[jax.Array, jax.Array]:
+    return jax.lax.map(lambda parameters: train.evaluate(program, parameters, data)[:2], members.state.parameters)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _orders_side_by_side(examples: int, seeds: jax.Array, epoch: jax.Array) -> jax.Array:
+    return jax.vmap(lambda seed: train.permutation(examples, seed, epoch))(seeds)
+
+
+def _scatter(members: Member) -> list[Member]:
+    return [jax.tree.map(lambda leaf, place=place: leaf[place], members) for place in range(len(members.seed))]
+
+
+side_by_side = Strategy(
+    gather=lambda members: jax.tree.map(lambda *leaves: jnp.stack(leaves), *members), scatter=_scatter,
+    metrics=lambda members: members.metrics,
+    begin_epoch=lambda program, members: members._replace(metrics=no_metrics(program, len(members.seed))),
+    orders=lambda members, examples, epoch: _orders_side_by_side(examples, members.seed, epoch),
+    train=_train_side_by_side,
+    evaluate=lambda program, members, data: list(zip(*_evaluate_side_by_side(program, members, data), strict=True)))

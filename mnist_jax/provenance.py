@@ -50,11 +50,22 @@ def differences(before: events.Event, now: events.Event) -> Iterator[str]:
             for name in sorted({*was, *facts} - set(_INDIFFERENT)):
                 if was.get(name) != facts.get(name):
                     yield f"{name} changed from {was.get(name)} to {facts.get(name)}"
-        case events.Source(files=was), events.Source(files=files):
-            there, here = ({blob.name: blob.sha256 for blob in each} for each in (was, files))
-            for name in sorted({*there, *here}):
-                if there.get(name) != here.get(name):
-                    yield f"{name} {'changed' if name in there and name in here else 'added' if name in here else 'removed'}"
+        case events.Source(), events.Source():
+            for name, old, new in changed_files(before, now):
+                yield f"{name} {change(old, new)}"
+
+
+def changed_files(before: events.Source, now: events.Source) -> Iterator[tuple[str, events.Blob | None, events.Blob | None]]:
+    """Yield name, content before and content now of every file in which one source differs from another."""
+    was, here = ({blob.name: blob for blob in source.files} for source in (before, now))
+    for name in sorted({*was, *here}):
+        if was.get(name) != here.get(name):
+            yield name, was.get(name), here.get(name)
+
+
+def change(before: events.Blob | None, now: events.Blob | None) -> str:
+    """Return in a word what has become of a file."""
+    return "changed" if before and now else "added" if now else "removed"
 
 
 def source_files(extra: Iterable[Path]) -> dict[str, Path]:

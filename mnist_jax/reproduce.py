@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax import errors, events, experiment, lineage, provenance, record, settings, train
+from mnist_jax import errors, events, experiment, lineage, nested, provenance, record, settings, train
 
 _COMPARED = ("train/", "validation/", "test/")
 _PACKAGE = "mnist_jax/"
@@ -135,18 +135,18 @@ def _changed(before: settings.Settings, changes: Sequence[str]) -> settings.Sett
     config: Any = dataclasses.asdict(before)
     for change in changes:
         path, separator, text = change.partition("=")
-        *groups, key = path.split(".")
-        node = config
-        for group in groups:
-            node = node.get(group, {}) if isinstance(node, dict) else {}
-        if not separator or key not in node:
-            known = [name for name, _ in settings.flatten(config)]
-            raise errors.UserError(f"--set {change}: expected KEY=VALUE with a key of the config, found {path!r}"
-                                   f"{errors.suggestion(path, known)}")
         try:
-            node[key] = ast.literal_eval(text)
+            value = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            node[key] = text
+            value = text
+        try:
+            if not separator:
+                raise KeyError(path)
+            nested.put(config, path, value)
+        except KeyError:
+            known = [name for name, _ in nested.flatten(config)]
+            raise errors.UserError(f"--set {change}: expected KEY=VALUE with a key of the config, found {path!r}"
+                                   f"{errors.suggestion(path, known)}") from None
     return settings.from_config(config)
 
 
@@ -155,8 +155,8 @@ def _same(one: float, other: float) -> bool:
 
 
 def _of_config(before: settings.Settings, now: settings.Settings) -> Iterator[str]:
-    was: Mapping[str, Any] = dict(settings.flatten(dataclasses.asdict(before)))
-    for name, value in settings.flatten(dataclasses.asdict(now)):
+    was: Mapping[str, Any] = dict(nested.flatten(dataclasses.asdict(before)))
+    for name, value in nested.flatten(dataclasses.asdict(now)):
         if was[name] != value:
             yield f"config: {name} was {was[name]!r}, now {value!r}"
 
@@ -170,12 +170,10 @@ def _of_facts(original: record.Recorded, again: record.Recorded) -> Iterator[str
     for before, now in zip(original.of(events.Source)[:1], again.of(events.Source)[:1], strict=False):
         if before.commit != now.commit:
             yield f"source: commit was {before.commit}, now {now.commit}"
-        files = {blob.name: blob for blob in now.files}
-        for blob in before.files:
-            if blob.name.startswith(_PACKAGE) and (other := files.get(blob.name)) != blob:
-                yield f"source: {blob.name} {_line_that_differs(original, blob, again, other) if other else 'is gone'}"
-        for name in sorted({name for name in files if name.startswith(_PACKAGE)} - {blob.name for blob in before.files}):
-            yield f"source: {name} is new"
+        for name, was, here in provenance.changed_files(before, now):
+            if name.startswith(_PACKAGE):
+                detail = _line_that_differs(original, was, again, here) if was and here else ""
+                yield f"source: {name} {provenance.change(was, here)}{detail}"
     for before, now in zip(original.of(events.Environment)[:1], again.of(events.Environment)[:1], strict=False):
         for difference in provenance.differences(before, now):
             yield f"environment: {difference}"
@@ -186,4 +184,4 @@ def _line_that_differs(original: record.Recorded, before: events.Blob, again: re
     changed = [line for line in difflib.unified_diff(was, here, n=0, lineterm="")
                if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     shown = next((line for line in changed if line[:1] == "+"), changed[0] if changed else "")
-    return f"changed, {len(changed)} lines of difference, such as: {shown[:100]}"
+    return f", {len(changed)} lines of difference, such as: {shown[:100]}"

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import itertools
 import math
-import random
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from mnist_jax import errors
 DATASETS = ("mnist", "fashion_mnist", "kmnist", "digits")
 PRECISIONS = ("float32", "bfloat16", "highest")
 OPTIMIZERS = ("adamw", "sgd")
-SEARCHES = ("grid", "random")
-HYPER = ("learning_rate", "momentum", "weight_decay")  # what members of a population may differ in, beside the seed
 SCHEDULES = ("one_cycle", "constant")
 
 
@@ -88,18 +84,6 @@ class Settings:
     checkpoint: Checkpoint
 
 
-@dataclasses.dataclass(frozen=True)
-class Population:
-    """Which runs a population has: every combination of the values given, or random ones; each with every seed."""
-
-    search: str  # grid | random
-    samples: int  # of a random search, each value drawn between the smallest and the largest given; its logarithm is uniform
-    seeds: int  # from `seed` on
-    learning_rate: tuple[float, ...]  # none keeps the optimizer's own
-    momentum: tuple[float, ...]
-    weight_decay: tuple[float, ...]
-
-
 def load_config(path: str) -> Any:
     """Return the ConfigDict of a config file, "configs/cnn.py" or "configs/cnn.py:digits". The file is run as code.
 
@@ -126,64 +110,38 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     values = {key: config[key] for key in config}
     model = values.get("model", {})
     model_name: Any = model.get("name") if hasattr(model, "get") else None
-    _one_of("model.name", model_name, MODELS)
-    return check(_build(Settings, values, "", MODELS[model_name]))
-
-
-def members(config: Mapping[str, Any]) -> list[Settings]:
-    """Return the checked settings of every member of a population's config.
-
-    Raises:
-      UserError: as from_config, and for what `population` holds.
-    """
-    values = {key: config[key] for key in config if key != "population"}
-    base = from_config(values)
-    asked: Population = _build(Population, config["population"], "population.", Population)
-    _one_of("population.search", asked.search, SEARCHES)
-    _require("population.seeds", asked.seeds, 1 <= asked.seeds <= 10**5, "an integer from 1 to 100,000")
-    own = {name: getattr(asked, name) or (getattr(base.optimizer, name),) for name in HYPER}
-    if asked.search == "grid":
-        _require("population.samples", asked.samples, asked.samples == 0, "0 in a grid")
-        points = list(itertools.product(*own.values()))
-    else:
-        _require("population.samples", asked.samples, asked.samples >= 1, "1 or more")
-        for name, given in own.items():
-            _require(f"population.{name}", given, min(given) > 0 or len(set(given)) == 1, "values above 0, or one value")
-        generator = random.Random(base.seed)
-        points = [tuple(min(given) * (max(given) / min(given)) ** generator.random() if len(set(given)) > 1 else given[0]
-                        for given in own.values()) for _ in range(asked.samples)]
-    return [check(dataclasses.replace(base, seed=base.seed + seed, optimizer=dataclasses.replace(
-        base.optimizer, **dict(zip(HYPER, point, strict=True))))) for point in points for seed in range(asked.seeds)]
+    one_of("model.name", model_name, MODELS)
+    return check(build(Settings, values, "", MODELS[model_name]))
 
 
 def check(settings: Settings) -> Settings:
     """Return the settings if every value is in range; settings built directly go through here too."""
     model, optimizer, dataset = settings.model, settings.optimizer, settings.dataset
-    _require("name", settings.name, settings.name.strip() == settings.name != "" and settings.name.isprintable()
+    require("name", settings.name, settings.name.strip() == settings.name != "" and settings.name.isprintable()
              and "/" not in settings.name and len(settings.name) <= 200, "a printable name without slashes")
-    _require("seed", settings.seed, 0 <= settings.seed < 2**32, "an integer from 0 to 2**32 - 1")
-    _require("epochs", settings.epochs, 1 <= settings.epochs <= 10**6, "an integer from 1 to 1,000,000")
-    _require("batch_size", settings.batch_size, settings.batch_size >= 1, "an integer of 1 or more")
-    _one_of("precision", settings.precision, PRECISIONS)
-    _one_of("model.name", model.name, MODELS)
+    require("seed", settings.seed, 0 <= settings.seed < 2**32, "an integer from 0 to 2**32 - 1")
+    require("epochs", settings.epochs, 1 <= settings.epochs <= 10**6, "an integer from 1 to 1,000,000")
+    require("batch_size", settings.batch_size, settings.batch_size >= 1, "an integer of 1 or more")
+    one_of("precision", settings.precision, PRECISIONS)
+    one_of("model.name", model.name, MODELS)
     _widths("model.hidden", (model.hidden,) if isinstance(model, Cnn) else model.hidden)
     if isinstance(model, Cnn):
         _widths("model.features", model.features)
-        _require("model.features", model.features, 1 <= len(model.features) <= 2,
+        require("model.features", model.features, 1 <= len(model.features) <= 2,
                  "one or two widths: 28 pixels halve evenly twice")
         _fraction("model.features_dropout", model.features_dropout)
     _fraction("model.hidden_dropout", model.hidden_dropout)
-    _one_of("optimizer.name", optimizer.name, OPTIMIZERS)
-    _one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
-    _require("optimizer.learning_rate", optimizer.learning_rate, 0 < optimizer.learning_rate < math.inf, "a number above 0")
-    _require("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or a number above")
+    one_of("optimizer.name", optimizer.name, OPTIMIZERS)
+    one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
+    require("optimizer.learning_rate", optimizer.learning_rate, 0 < optimizer.learning_rate < math.inf, "a number above 0")
+    require("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or a number above")
     _fraction("optimizer.momentum", optimizer.momentum)
-    _one_of("dataset.name", dataset.name, DATASETS)
-    _require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
-    _require("dataset.keep", dataset.keep, isinstance(dataset.keep, bool), "True or False")
-    _require("checkpoint.every_s", settings.checkpoint.every_s, settings.checkpoint.every_s >= 0, "0 or a number above")
-    _require("checkpoint.keep", settings.checkpoint.keep, settings.checkpoint.keep >= 1, "1 or more")
-    _require("dataset.split_seed", dataset.split_seed, 0 <= dataset.split_seed < 2**32, "an integer from 0 to 2**32 - 1")
+    one_of("dataset.name", dataset.name, DATASETS)
+    require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
+    require("dataset.keep", dataset.keep, isinstance(dataset.keep, bool), "True or False")
+    require("checkpoint.every_s", settings.checkpoint.every_s, settings.checkpoint.every_s >= 0, "0 or a number above")
+    require("checkpoint.keep", settings.checkpoint.keep, settings.checkpoint.keep >= 1, "1 or more")
+    require("dataset.split_seed", dataset.split_seed, 0 <= dataset.split_seed < 2**32, "an integer from 0 to 2**32 - 1")
     return settings
 
 
@@ -194,16 +152,8 @@ def check_examples(settings: Settings, examples: int) -> None:
                                f"{settings.dataset.name}, found {settings.batch_size}; lower --config.batch_size")
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted path, value) of a nested mapping."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
-
-
-def _build(kind: type, values: Any, prefix: str, model: type) -> Any:
+def build(kind: type, values: Any, prefix: str, model: type) -> Any:
+    """Return a dataclass of settings from a mapping that has every key; `model` is the class of its model."""
     hints = typing.get_type_hints(kind)
     if not hasattr(values, "keys"):
         raise errors.UserError(f"config.{prefix[:-1]}: expected a group of settings, found {values!r}")
@@ -218,9 +168,9 @@ def _build(kind: type, values: Any, prefix: str, model: type) -> Any:
             raise errors.UserError(f"config.{path}: expected a value, found none; add it to the config file")
         value = values[key]
         if isinstance(hint, types.UnionType):
-            fields[key] = _build(model, value, f"{path}.", model)
+            fields[key] = build(model, value, f"{path}.", model)
         elif dataclasses.is_dataclass(hint):
-            fields[key] = _build(typing.cast(type, hint), value, f"{path}.", model)
+            fields[key] = build(typing.cast(type, hint), value, f"{path}.", model)
         else:
             fields[key] = _typed(path, value, hint)
     return kind(**fields)
@@ -243,20 +193,22 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
     raise errors.UserError(f"config.{path}: expected {words}, found {value!r} ({type(value).__name__})")
 
 
-def _require(path: str, value: Any, holds: Any, expected: str) -> None:
+def require(path: str, value: Any, holds: Any, expected: str) -> None:
+    """Raise UserError unless a value holds."""
     if not holds:
         raise errors.UserError(f"config.{path}: expected {expected}, found {value!r}; change --config.{path}")
 
 
 def _widths(path: str, widths: tuple[int, ...]) -> None:
-    _require(path, widths, widths and all(1 <= width <= 2**16 for width in widths), "widths from 1 to 65,536")
+    require(path, widths, widths and all(1 <= width <= 2**16 for width in widths), "widths from 1 to 65,536")
 
 
 def _fraction(path: str, value: float) -> None:
-    _require(path, value, 0 <= value < 1, "a number of at least 0 and below 1")
+    require(path, value, 0 <= value < 1, "a number of at least 0 and below 1")
 
 
-def _one_of(path: str, value: Any, known: Any) -> None:
+def one_of(path: str, value: Any, known: Any) -> None:
+    """Raise UserError unless a value is a known word."""
     if not isinstance(value, str) or value not in known:
         hint = errors.suggestion(value, known) if isinstance(value, str) else ""
         raise errors.UserError(f"config.{path}: expected one of {', '.join(known)}; found {value!r}{hint}")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import events, receipts, record, registry
+from mnist_jax import events, nested, receipts, record, registry
 
 
 def summary(directory: Path) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def chain(registered: registry.Version) -> str:
     if parent:
         rows.append(("goes on from", f"run {parent['run']}, step {parent['step']}, model {parent['model_sha256']}"))
     rows.append(("step", str(facts["step"])))
-    rows += [(f"config {name}", str(value)) for name, value in _flat(facts["config"])]
+    rows += [(f"config {name}", str(value)) for name, value in nested.flatten(facts["config"])]
     rows += [(f"data {split}", f"{data['name']} {data['version']}, {data['examples']} examples, {data['digest']}")
              for split, data in facts["datasets"].items()]
     rows += [("source", f"commit {source['commit'] or 'none'}, patch {source['patch_sha256'] or 'none'}, "
@@ -178,11 +178,3 @@ def _accuracy(metrics: Mapping[str, float]) -> str:
 
 def _in_brackets(words: Sequence[str]) -> str:
     return f" ({', '.join(words)})" if words else ""
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

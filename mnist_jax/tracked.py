@@ -25,11 +25,11 @@ from mnist_jax import (
     credentials,
     errors,
     events,
+    nested,
     overlap,
     provenance,
     receipts,
     record,
-    settings,
     show,
     tracking,
 )
@@ -147,7 +147,7 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
       UserError: the tracker or the directory is not as expected, or the config holds a credential.
       RecordError: the record cannot be written.
     """
-    values = dict(settings.flatten(config or {}))
+    values = dict(nested.flatten(config or {}))
     provenance.refuse_secrets(values)
     destinations = tracking.destinations(tracker, tracker_mode)
     for line in [said for destination in destinations for said in destination.said()]:

@@ -123,7 +123,8 @@ def train_epoch(program: Program, hyper: Hyper, state: State, metrics: jax.Array
     Args:
       metrics: float32[steps_per_epoch, 2], loss and accuracy of the epoch so far; consumed, as is the state.
       order: the epoch's permutation.
-      updates: int32[], at most what is left of the epoch. A traced number: chunks of any length share one program.
+      updates: int32[], at most what is left of the epoch, and 0 only compiles. A traced number: chunks of any length share
+        one program.
     """
     return train_from(program, hyper, state, metrics, seed, data, order, state.step % program.steps_per_epoch, updates)
 
@@ -142,7 +143,7 @@ def train_from(program: Program, hyper: Hyper, state: State, metrics: jax.Array,
         state, metrics = jax.lax.fori_loop(start, start + updates, body, (state, metrics))
         rows = jnp.arange(program.steps_per_epoch)[:, None]
         done = (start <= rows) & (rows < start + updates)
-        return devices.whole(program.mesh, (state, metrics, jnp.where(done, metrics, 0).sum(0) / updates))
+        return devices.whole(program.mesh, (state, metrics, jnp.where(done, metrics, 0).sum(0) / jnp.maximum(updates, 1)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

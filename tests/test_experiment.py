@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from mnist_jax import background, data, errors, events, experiment, loop, predict, record, settings, show, train
+from mnist_jax import background, data, errors, events, experiment, predict, record, settings, show, train
 
 
 def test_the_run_reaches_its_accuracy_and_says_so(finished_run):
@@ -48,7 +48,7 @@ def test_metrics_cross_to_the_host_once_an_epoch(tiny, tmp_path, monkeypatch):
         experiment.run(dataclasses.replace(tiny, epochs=5), workdir=tmp_path / "run", watch=False)
     at_the_end = 4  # the last checkpoint, the test evaluation, the parameters for their digest and for the model file
     assert len(crossings) <= 5 + at_the_end
-    epochs = [tree for tree in crossings if isinstance(tree, tuple) and not isinstance(tree, train.Evaluation | loop.Begun)]
+    epochs = [tree for tree in crossings if isinstance(tree, tuple) and not isinstance(tree, train.Evaluation)]
     assert len(epochs) == 5
 
 
@@ -77,6 +77,15 @@ def test_a_tracker_that_dies_changes_nothing_and_is_made_up_for(tiny, tmp_path, 
     subprocess.run(command, check=True, capture_output=True)
     state = show.summary(result.directory)["deliveries"]["neptune-offline"]
     assert state["state"] == "complete" and state["pending"] == 0
+
+
+def test_a_profile_says_where_the_start_up_went(tiny, tmp_path, capsys):
+    result = experiment.run(tiny, workdir=tmp_path / "run", watch=False, profile_to=tmp_path / "profile")
+    table = (tmp_path / "profile" / "startup.txt").read_text()
+    assert table in capsys.readouterr().out and list((tmp_path / "profile").rglob("*.xplane.pb"))
+    *parts, whole = [float(line.split()[0]) for line in table.splitlines()]
+    assert sum(parts) == pytest.approx(whole, abs=0.05)
+    assert whole == pytest.approx(result.metrics["system/seconds_to_first_step"], abs=0.01)
 
 
 def test_the_data_itself_is_recorded_when_asked(tiny, tmp_path):

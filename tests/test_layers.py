@@ -9,14 +9,15 @@ import mnist_jax
 
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
-GROUND = ["errors", "credentials"]
+GROUND = ["errors", "credentials", "nested"]
 RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field", "limits",
                "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_problems", "comet_client",
                "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main", "model_file",
                "lineage", "registry", "drawn_digit", "show"]
-COMPUTE_WING = ["settings", "idx", "sources", "data", "convolution", "models", "devices", "train", "pytree", "population"]
-BRIDGE = ["provenance", "progress", "profile", "interruption", "tracked", "export_model", "predict", "loop", "evaluation",
-          "experiment", "reproduce", "members"]
+COMPUTE_WING = ["settings", "search", "idx", "sources", "data", "convolution", "models", "devices", "train", "pytree",
+                "population"]
+BRIDGE = ["provenance", "progress", "profile", "interruption", "tracked", "export_model", "predict", "loop",
+          "evaluation", "trainer", "experiment", "reproduce", "members"]
 DOOR = ["__init__", "__main__"]
 HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
 

@@ -8,7 +8,7 @@ import ml_collections
 import pytest
 
 import kills
-from mnist_jax import checkpoint, errors, experiment, loop, members, population, progress, record, reproduce, settings
+from mnist_jax import checkpoint, errors, experiment, loop, members, population, progress, record, reproduce, search, settings
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def test_a_mapped_member_is_the_run_that_it_would_be_alone(whole, config, finish
     assert [(member.seed, member.optimizer.learning_rate) for member in whole.members] == [
         (0, 0.01), (1, 0.01), (0, 0.02), (1, 0.02)]
     assert kills.facts_of(whole.members[2].directory) == kills.facts_of(finished_run)
-    alone = experiment.run(settings.members(config)[1], workdir=tmp_path / "alone", watch=False).directory
+    alone = experiment.run(search.members(config)[1], workdir=tmp_path / "alone", watch=False).directory
     assert kills.facts_of(whole.members[1].directory) == kills.facts_of(alone)
     assert record.read(whole.members[2].directory).run.config == record.read(finished_run).run.config
 
 
 def test_members_side_by_side_are_close_to_it(whole, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(population, "side_by_side", lambda platform: True)
+    monkeypatch.setattr(population, "strategy", lambda members, platform: population.side_by_side)
     vmapped = members.run(config, workdir=tmp_path / "run", watch=False)
     for mapped, beside in zip(whole.members, vmapped.members, strict=True):
         verdict = reproduce.compare(record.read(mapped.directory), record.read(beside.directory), steps=30, tolerance=1e-4)
@@ -95,12 +95,12 @@ def test_a_mistaken_population_is_one_line(config, changes, said):
         with config[group].unlocked(), config[group].ignore_type():
             config[group][key] = value
     with pytest.raises(errors.UserError, match=said):
-        settings.members(config)
+        search.members(config)
 
 
 def test_a_random_search_stays_between_the_values(config):
     config = config.copy_and_resolve_references()
     config.population.search, config.population.samples, config.population.learning_rate = "random", 50, (1e-4, 1e-1)
-    found = [member.optimizer.learning_rate for member in settings.members(config)]
+    found = [member.optimizer.learning_rate for member in search.members(config)]
     assert len(found) == 100 and len(set(found)) == 50 and 1e-4 < min(found) < 1e-3 and 1e-2 < max(found) < 1e-1
-    assert found == [member.optimizer.learning_rate for member in settings.members(config)]
+    assert found == [member.optimizer.learning_rate for member in search.members(config)]

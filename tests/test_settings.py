@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_jax import errors, settings
+from mnist_jax import errors, nested, settings
 
 KEYS = ["name", "seed", "epochs", "batch_size", "precision", "model.name", "model.features", "model.hidden",
         "model.features_dropout", "model.hidden_dropout", "optimizer.name", "optimizer.learning_rate", "optimizer.schedule",
@@ -28,7 +28,7 @@ def config(**changes) -> dict:
 def test_the_config_files_are_valid_and_show_every_setting(path):
     loaded = settings.load_config(path)
     checked = settings.from_config(loaded)
-    assert dict(settings.flatten(loaded.to_dict())).keys() == {
+    assert dict(nested.flatten(loaded.to_dict())).keys() == {
         key for key in KEYS if "mlp" not in path or "features" not in key}
     assert checked.dataset.name in path or checked.dataset.name == "mnist"
 
