@@ -18,7 +18,7 @@ def model_bytes(experiment: settings.Settings, parameters: Any, facts: dict[str,
     Args:
       facts: what a reader should know of the model's origin; JSON values.
     """
-    network = models.build(experiment.model, experiment.precision, convolution.by_convolution)
+    network = models.build(experiment.model, experiment.precision, convolution.ordinary)
     flat = pytree.flatten(parameters)
 
     def logits(flat: dict[str, jax.Array], images: jax.Array) -> jax.Array:

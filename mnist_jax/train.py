@@ -58,6 +58,7 @@ class Program(NamedTuple):
     steps_per_epoch: int
     epochs: int
     mesh: jax.sharding.Mesh | None = None  # the devices that share a batch
+    compiler_options: tuple[tuple[str, str], ...] = ()
 
     @property
     def steps(self) -> int:
@@ -75,7 +76,8 @@ def program(experiment: settings.Settings, examples: int, platform: str) -> Prog
     model = models.build(experiment.model, experiment.precision, convolution.by_platform(platform))
     optimizer = experiment.optimizer
     return Program(model, optimizer.name, optimizer.schedule, experiment.precision, experiment.batch_size,
-                   examples // experiment.batch_size, experiment.epochs, devices.mesh(experiment.batch_size))
+                   examples // experiment.batch_size, experiment.epochs, devices.mesh(experiment.batch_size),
+                   convolution.compiler_options(platform) if isinstance(experiment.model, settings.Cnn) else ())
 
 
 def hyper(optimizer: settings.Optimizer) -> Hyper:
@@ -113,7 +115,6 @@ def train_step(program: Program, hyper: Hyper, state: State, seed: jax.Array, ba
     return State(state.step + 1, parameters, optimizer), jnp.stack([loss, accuracy])
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(2, 3))
 def train_epoch(program: Program, hyper: Hyper, state: State, metrics: jax.Array, seed: jax.Array, data: Data,
                 order: jax.Array, updates: jax.Array) -> tuple[State, jax.Array, jax.Array]:
     """Do the next `updates` updates of an epoch in one compiled loop; an epoch in any chunks gives the same bits.
@@ -126,7 +127,16 @@ def train_epoch(program: Program, hyper: Hyper, state: State, metrics: jax.Array
       updates: int32[], at most what is left of the epoch, and 0 only compiles. A traced number: chunks of any length share
         one program.
     """
-    return train_from(program, hyper, state, metrics, seed, data, order, state.step % program.steps_per_epoch, updates)
+    return _compiled_epoch(program.compiler_options)(program, hyper, state, metrics, seed, data, order, updates)
+
+
+@functools.cache
+def _compiled_epoch(options: tuple[tuple[str, str], ...]) -> Any:
+    def epoch(program: Program, hyper: Hyper, state: State, *rest: Any) -> tuple[State, jax.Array, jax.Array]:
+        metrics, seed, data, order, updates = rest
+        return train_from(program, hyper, state, metrics, seed, data, order, state.step % program.steps_per_epoch, updates)
+
+    return jax.jit(epoch, static_argnums=0, donate_argnums=(2, 3), compiler_options=dict(options))
 
 
 def train_from(program: Program, hyper: Hyper, state: State, metrics: jax.Array, seed: jax.Array, data: Data,
@@ -146,9 +156,17 @@ def train_from(program: Program, hyper: Hyper, state: State, metrics: jax.Array,
         return devices.whole(program.mesh, (state, metrics, jnp.where(done, metrics, 0).sum(0) / jnp.maximum(updates, 1)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
     """Evaluate every example exactly once: the last batch is padded and the padding masked."""
+    return _compiled_evaluation(program.compiler_options)(program, parameters, data)
+
+
+@functools.cache
+def _compiled_evaluation(options: tuple[tuple[str, str], ...]) -> Any:
+    return jax.jit(_evaluate, static_argnums=0, compiler_options=dict(options))
+
+
+def _evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
     examples = data.labels.shape[0]
     batch = min(_EVALUATION_BATCH, examples)
     batches = -(-examples // batch)

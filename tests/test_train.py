@@ -112,8 +112,8 @@ def test_both_formulations_of_the_convolution_agree_in_value_and_gradient(channe
     kernel, bias = generator.normal(size=(3, 3, channels, 5)).astype(np.float32), generator.normal(size=5).astype(np.float32)
     for function in (lambda stage: stage(images, kernel, bias),
                      lambda stage: jax.grad(lambda *x: (stage(*x) ** 2).sum(), (0, 1, 2))(images, kernel, bias)):
-        for mine, theirs in zip(jax.tree.leaves(function(convolution.by_matmul)),
-                                jax.tree.leaves(function(convolution.by_convolution)), strict=True):
+        for mine, theirs in zip(jax.tree.leaves(function(convolution.on_cpu)),
+                                jax.tree.leaves(function(convolution.ordinary)), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -129,7 +129,7 @@ def test_a_stage_is_the_mean_of_what_a_convolution_leaves_above_zero():
     keeps = np.zeros((3, 3, 3, 3), np.float32)
     keeps[1, 1] = np.eye(3)
     expected = np.maximum(x + 0.5, 0).reshape(2, 3, 2, 2, 2, 3).mean((2, 4))
-    np.testing.assert_allclose(convolution.by_matmul(x, keeps, np.full(3, 0.5, np.float32)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(convolution.on_cpu(x, keeps, np.full(3, 0.5, np.float32)), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{"optimizer.name": "sgd", "optimizer.learning_rate": 0.05},
