@@ -2,6 +2,8 @@
 
     python run.py --config=configs/cnn.py --tracker=neptune,comet    MNIST, 10 epochs
     python run.py --config=configs/cnn.py:digits                     scikit-learn's digits, embedded: no network needed
+    python run.py --config=configs/cnn.py:fast                       MNIST to over 99% in one epoch, seconds
+    python run.py --config=configs/cnn.py:best                       MNIST, 20 epochs of randomly warped images
 
 On two CPU cores: MNIST 99.4% in about 3 minutes, digits 99% in about 20 seconds.
 """
@@ -9,14 +11,16 @@ On two CPU cores: MNIST 99.4% in about 3 minutes, digits 99% in about 20 seconds
 from ml_collections import ConfigDict
 
 
-def get_config(dataset: str = "mnist") -> ConfigDict:
-    """Return the config for a data set: mnist, fashion_mnist, kmnist or digits."""
+def get_config(which: str = "mnist") -> ConfigDict:
+    """Return the config for a data set, mnist, fashion_mnist, kmnist or digits; or of a recipe for MNIST, fast or best."""
+    dataset = "mnist" if which in ("fast", "best") else which
     config = ConfigDict()
-    config.name = f"cnn-{dataset}"
+    config.name = f"cnn-{which}"
     config.seed = 0
     config.epochs = 10
     config.batch_size = 128
     config.precision = "float32"  # float32 | bfloat16 | highest (float32 without TF32 on GPU)
+    config.label_smoothing = 0.0
 
     config.model = ConfigDict()
     config.model.name = "cnn"
@@ -31,6 +35,12 @@ def get_config(dataset: str = "mnist") -> ConfigDict:
     config.optimizer.schedule = "one_cycle"  # one_cycle | constant
     config.optimizer.momentum = 0.9  # AdamW's first decay rate, SGD's momentum
     config.optimizer.weight_decay = 1e-4
+
+    config.augmentation = ConfigDict()  # training images are warped at random, at most so far; all 0: not at all
+    config.augmentation.shift = 0.0  # pixels
+    config.augmentation.rotation = 0.0  # degrees
+    config.augmentation.scale = 0.0  # share of the size
+    config.augmentation.elastic = 0.0  # pixels
 
     config.dataset = ConfigDict()
     config.dataset.name = dataset
@@ -47,4 +57,16 @@ def get_config(dataset: str = "mnist") -> ConfigDict:
         config.epochs = 40
         config.batch_size = 32
         config.dataset.validation_examples = 180
+    if which in ("fast", "best"):  # tuned on held-out images; here all 60,000 are trained on
+        config.dataset.validation_examples = 0
+        config.label_smoothing = 0.1
+        config.model.features_dropout = config.model.hidden_dropout = 0.0
+    if which == "fast":
+        config.epochs = 1
+        config.batch_size = 64
+        config.optimizer.learning_rate = 8e-3
+    if which == "best":
+        config.epochs = 20
+        config.optimizer.learning_rate = 6e-3
+        config.augmentation.update(shift=2.0, rotation=12.0, scale=0.12, elastic=0.5)
     return config

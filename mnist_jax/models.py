@@ -73,5 +73,5 @@ def build(shape: settings.Cnn | settings.Mlp, precision: str, formulation: convo
 
 
 def scale(images: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Return uint8[N, 28, 28, 1] as dtype in [0, 1]: the only preprocessing there is."""
+    """Return [N, 28, 28, 1] of 0 to 255 as dtype in [0, 1]: the only preprocessing there is."""
     return images.astype(dtype) / 255

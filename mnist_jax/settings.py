@@ -64,6 +64,16 @@ class Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How far training images are warped at random, at most, in either direction; all 0: not at all."""
+
+    shift: float  # pixels
+    rotation: float  # degrees
+    scale: float  # share of the size
+    elastic: float  # pixels, the standard deviation of a smooth field
+
+
+@dataclasses.dataclass(frozen=True)
 class Checkpoint:
     every_s: float  # at least so long between two; 0 makes one after every chunk, about a second
     keep: int  # the newest ones
@@ -78,8 +88,10 @@ class Settings:
     epochs: int
     batch_size: int
     precision: str
+    label_smoothing: float  # share of a label's probability that is spread over all classes
     model: Cnn | Mlp
     optimizer: Optimizer
+    augmentation: Augmentation
     dataset: Dataset
     checkpoint: Checkpoint
 
@@ -136,6 +148,11 @@ def check(settings: Settings) -> Settings:
     require("optimizer.learning_rate", optimizer.learning_rate, 0 < optimizer.learning_rate < math.inf, "a number above 0")
     require("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or a number above")
     _fraction("optimizer.momentum", optimizer.momentum)
+    _fraction("label_smoothing", settings.label_smoothing)
+    for name, most, expected in (("shift", 28, "pixels from 0 to 28"), ("rotation", 180, "degrees from 0 to 180"),
+                                 ("scale", 0.9, "a share from 0 to 0.9"), ("elastic", 28, "pixels from 0 to 28")):
+        value = getattr(settings.augmentation, name)
+        require(f"augmentation.{name}", value, 0 <= value <= most, expected)
     one_of("dataset.name", dataset.name, DATASETS)
     require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
     require("dataset.keep", dataset.keep, isinstance(dataset.keep, bool), "True or False")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -121,7 +123,10 @@ def _tfds(name: str, folder: Path) -> Source:
 
         try:
             builder = tfds.builder_from_directory(str(folder))
-            return {split: _columns(builder.as_data_source(split=split)) for split in ("train", "test")}
+            # TFDS's own decoding, and reading one row after the other, take 17 s in place of 5.
+            rows = {split: builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+                    for split in ("train", "test")}
+            return {split: _columns(every.__getitems__(range(len(every)))) for split, every in rows.items()}
         except Exception as error:  # array_record, Pillow and TFDS each raise their own on a damaged file
             raise errors.UserError(f"{folder}: expected a TFDS {name} in array_record files, found damage "
                                    f"({' '.join(str(error).split())[:200]}); prepare it again") from error
@@ -130,10 +135,13 @@ def _tfds(name: str, folder: Path) -> Source:
     return Source(_cached(name, files, decode), folder.name, "tfds")
 
 
-def _columns(rows: Iterable[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(row["image"], row["label"]) for row in rows]
+def _columns(rows: Iterable[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8[N, 28, 28, 1] and int32[N] of rows with PNG files."""
+    from PIL import Image
+
+    pairs = [(np.asarray(Image.open(io.BytesIO(row["image"]))), row["label"]) for row in rows]
     images, labels = zip(*pairs, strict=True)
-    return np.stack(images).astype(np.uint8), np.array(labels, np.int32)
+    return np.stack(images)[..., None].astype(np.uint8), np.array(labels, np.int32)
 
 
 def _download(name: str) -> Source:

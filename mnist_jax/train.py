@@ -5,6 +5,7 @@ Order and dropout are functions of (key, epoch, step), so there is no iterator a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from mnist_jax import convolution, devices, models, settings
+from mnist_jax import augmentation, convolution, devices, models, settings
 
 TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"  # a value a step
 EPOCH_LOSS, EPOCH_ACCURACY = "train/epoch_loss", "train/epoch_accuracy"  # a value an epoch, and so the next two
@@ -54,6 +55,8 @@ class Program(NamedTuple):
     optimizer: str
     schedule: str
     precision: str
+    label_smoothing: float
+    augmentation: settings.Augmentation
     batch_size: int
     steps_per_epoch: int
     epochs: int
@@ -75,8 +78,9 @@ def program(experiment: settings.Settings, examples: int, platform: str) -> Prog
     """Return the program of the settings for `examples` training images; a last partial batch is left to the next order."""
     model = models.build(experiment.model, experiment.precision, convolution.by_platform(platform))
     optimizer = experiment.optimizer
-    return Program(model, optimizer.name, optimizer.schedule, experiment.precision, experiment.batch_size,
-                   examples // experiment.batch_size, experiment.epochs, devices.mesh(experiment.batch_size),
+    return Program(model, optimizer.name, optimizer.schedule, experiment.precision, experiment.label_smoothing,
+                   experiment.augmentation, experiment.batch_size, examples // experiment.batch_size, experiment.epochs,
+                   devices.mesh(experiment.batch_size),
                    convolution.compiler_options(platform) if isinstance(experiment.model, settings.Cnn) else ())
 
 
@@ -103,10 +107,15 @@ def permutation(examples: int, seed: jax.Array, epoch: jax.Array) -> jax.Array:
 def train_step(program: Program, hyper: Hyper, state: State, seed: jax.Array, batch: Data) -> tuple[State, jax.Array]:
     """Return the state after one update, and its loss and accuracy as float32[2]."""
     dropout = jax.random.fold_in(_stream(seed, "dropout"), state.step)
+    images = batch.images
+    if any(dataclasses.astuple(program.augmentation)):
+        images = augmentation.warp(program.augmentation, jax.random.fold_in(_stream(seed, "augmentation"), state.step), images)
 
     def loss_of(parameters: Any) -> tuple[jax.Array, jax.Array]:
-        logits: Any = program.model.apply({"params": parameters}, batch.images, train=True, rngs={"dropout": dropout})
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
+        logits: Any = program.model.apply({"params": parameters}, images, train=True, rngs={"dropout": dropout})
+        labels = optax.smooth_labels(jax.nn.one_hot(batch.labels, models.CLASSES), program.label_smoothing)
+        loss = (optax.softmax_cross_entropy(logits, labels) if program.label_smoothing
+                else optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)).mean()
         return loss, (logits.argmax(-1) == batch.labels).mean()
 
     (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.parameters)
@@ -208,4 +217,4 @@ def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:
 
 def _stream(seed: jax.Array, purpose: str) -> jax.Array:
     """Return the key of one purpose; no two purposes share one."""
-    return jax.random.fold_in(jax.random.key(seed), ("parameters", "order", "dropout").index(purpose))
+    return jax.random.fold_in(jax.random.key(seed), ("parameters", "order", "dropout", "augmentation").index(purpose))
