@@ -43,7 +43,8 @@ def main() -> None:
             same += kills.facts_of(alone) == kills.facts_of(place)
         archives = len(list((folder / "together").rglob("deliveries/comet-offline/*.zip")))
     print(f"{len(everyone)} members: {together:.1f} s together, {in_turn:.1f} s one after the other, "
-          f"{in_turn / together:.2f} times as long; {same} bit for bit the same; {len(places)} records, {archives} Comet archives")
+          f"{in_turn / together:.2f} times as long; {same} bit for bit the same; {len(places)} records, "
+          f"{archives} Comet archives")
     if parsed.json:
         parsed.json.write_text(json.dumps({
             "config": parsed.config, "members": len(everyone), "together_s": together, "in_turn_s": in_turn, "same_bits": same,
