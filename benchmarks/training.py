@@ -102,12 +102,17 @@ def roofline(size: int = 2048, megabytes: int = 256) -> dict[str, float]:
         program = train.program(experiment, EXAMPLES, "cpu")
         hyper, seed = train.hyper(experiment.optimizer), np.uint32(0)
         state = train.initial_state(program, hyper, seed)
-        per_image = 6 * sum(_multiplications(path, leaf.shape) for path, leaf in our_parameters(model).items())
+        per_image = flops_an_image(model)
         moved = 4 * sum(leaf.size for leaf in jax.tree.leaves(state)) * 2 / BATCH
         figures[f"{model}_images_per_second"] = 1 / max(per_image / flops, moved / bandwidth)
         print(f"{model}: {per_image / 1e6:.1f} MFLOP and at least {moved / 1e3:.0f} kB an image, forward and backward: at most "
               f"{figures[f'{model}_images_per_second']:,.0f} images/s")
     return figures
+
+
+def flops_an_image(model: str) -> float:
+    """Return the floating point operations of a training step for one image, a multiplication and its addition being two."""
+    return 6 * sum(_multiplications(path, leaf.shape) for path, leaf in our_parameters(model).items())
 
 
 def _multiplications(path: str, shape: tuple[int, ...]) -> int:
@@ -144,15 +149,17 @@ def work(name: str, model: str) -> None:
         print(EXAMPLES / (time.perf_counter() - started), flush=True)
 
 
-def chosen(model: str) -> Any:
+def chosen(model: str, **changes: Any) -> Any:
+    """Return the settings of a config file without dropout, at a constant rate, with changes."""
     from mnist_jax import settings
 
     config = settings.load_config(str(Path(__file__).resolve().parent.parent / "configs" / f"{model}.py"))
     config.optimizer.schedule = "constant"
     config.optimizer.learning_rate = 1e-4  # so small that rounding does not grow within the checked steps
-    config.model.hidden_dropout = 0.0
+    config.model.hidden_dropout = config.label_smoothing = 0.0
     if model == "cnn":
         config.model.features_dropout = 0.0
+    config.update(changes)
     return settings.from_config(config)
 
 
@@ -230,7 +237,8 @@ def flaxs(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
     return epoch
 
 
-def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray) -> Any:
+def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray, batch: int = BATCH, device: str = "cpu") -> Any:
+    """Return an epoch in PyTorch, which gives the losses; torch.compile on a GPU uses CUDA graphs."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -265,25 +273,26 @@ def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray) -> Any
                 tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
             getattr(getattr(network, layer), "weight" if kind == "kernel" else "bias").copy_(tensor)
     experiment = chosen(model)
+    network = network.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=experiment.optimizer.learning_rate, betas=(0.9, 0.999),
                                   weight_decay=experiment.optimizer.weight_decay, fused=True)
-    pixels = torch.tensor(images).permute(0, 3, 1, 2).contiguous()
-    classes = torch.tensor(labels).long()
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).contiguous().to(device)
+    classes = torch.tensor(labels).long().to(device)
     if name == "torch channels_last":
         network = network.to(memory_format=torch.channels_last)
         pixels = pixels.to(memory_format=torch.channels_last)
     loss_of: Any = lambda x, y: functional.cross_entropy(network(x.float() / 255), y)  # noqa: E731
     if name == "torch.compile":
-        loss_of = torch.compile(loss_of)
+        loss_of = torch.compile(loss_of, mode="reduce-overhead" if device == "cuda" else "default")
 
     def epoch() -> list[float]:
         losses = []
-        for start in range(0, EXAMPLES, BATCH):
-            loss = loss_of(pixels[start:start + BATCH], classes[start:start + BATCH])
+        for start in range(0, len(classes) - batch + 1, batch):
+            loss = loss_of(pixels[start:start + batch], classes[start:start + batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            losses.append(loss.detach())
+            losses.append(loss.detach().clone())  # a CUDA graph writes over its results
         return [float(loss) for loss in losses]
 
     return epoch

@@ -5,7 +5,7 @@
     python run.py --config=configs/mlp.py:fast                       MNIST in one epoch, about 2 seconds
     python run.py --config=configs/mlp.py:best                       MNIST, a wider network, 40 epochs of randomly warped images
 
-On two CPU cores: MNIST 98.6% in about 15 seconds of training, digits 97% in about 5.
+On two CPU cores: MNIST 98.7% in about 15 seconds of training, digits 97% in about 5.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ def get_config(which: str = "mnist") -> ConfigDict:
     config.epochs = 10
     config.batch_size = 128
     config.precision = "float32"  # float32 | bfloat16 | highest (float32 without TF32 on GPU)
-    config.label_smoothing = 0.0
+    config.label_smoothing = 0.1
 
     config.model = ConfigDict()
     config.model.name = "mlp"
@@ -57,7 +57,6 @@ def get_config(which: str = "mnist") -> ConfigDict:
         config.dataset.validation_examples = 180
     if which in ("fast", "best"):  # tuned on held-out images; here all 60,000 are trained on
         config.dataset.validation_examples = 0
-        config.label_smoothing = 0.1
         config.model.hidden_dropout = 0.0
     if which == "fast":
         config.epochs = 1

@@ -14,7 +14,7 @@ RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "a
                "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_problems", "comet_client",
                "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main", "model_file",
                "lineage", "registry", "drawn_digit", "show"]
-COMPUTE_WING = ["settings", "search", "idx", "sources", "data", "convolution", "models", "devices", "train", "pytree",
+COMPUTE_WING = ["settings", "search", "idx", "sources", "data", "augmentation", "convolution", "models", "devices", "train",
                 "population"]
 BRIDGE = ["provenance", "progress", "profile", "interruption", "tracked", "export_model", "predict", "loop",
           "evaluation", "trainer", "experiment", "reproduce", "members"]

@@ -8,7 +8,8 @@ from mnist_jax import errors, nested, settings
 
 KEYS = ["name", "seed", "epochs", "batch_size", "precision", "model.name", "model.features", "model.hidden",
         "model.features_dropout", "model.hidden_dropout", "optimizer.name", "optimizer.learning_rate", "optimizer.schedule",
-        "optimizer.momentum", "optimizer.weight_decay", "dataset.name", "dataset.data_dir", "dataset.validation_examples",
+        "optimizer.momentum", "optimizer.weight_decay", "label_smoothing", "augmentation.shift", "augmentation.rotation",
+        "augmentation.scale", "augmentation.elastic", "dataset.name", "dataset.data_dir", "dataset.validation_examples",
         "dataset.split_seed", "dataset.keep", "checkpoint.every_s", "checkpoint.keep"]
 
 
@@ -24,7 +25,8 @@ def config(**changes) -> dict:
     return values
 
 
-@pytest.mark.parametrize("path", ["configs/cnn.py", "configs/cnn.py:digits", "configs/mlp.py", "configs/mlp.py:kmnist"])
+@pytest.mark.parametrize("path", ["configs/cnn.py", "configs/cnn.py:digits", "configs/mlp.py", "configs/mlp.py:kmnist",
+                                  "configs/cnn.py:fast", "configs/cnn.py:best", "configs/mlp.py:fast", "configs/mlp.py:best"])
 def test_the_config_files_are_valid_and_show_every_setting(path):
     loaded = settings.load_config(path)
     checked = settings.from_config(loaded)
@@ -47,6 +49,8 @@ def test_the_config_files_are_valid_and_show_every_setting(path):
     ("optimizer.learning_rate", float("nan"), "finite"), ("optimizer.learning_rate", 0.0, "above 0"),
     ("optimizer.learning_rate", "fast", "finite number"), ("optimizer.schedule", "cosine", "one_cycle"),
     ("optimizer.weight_decay", -1.0, "0 or"), ("dataset.name", "minst", "did you mean 'mnist'"),
+    ("label_smoothing", 1.0, "below 1"), ("augmentation.shift", -1.0, "from 0 to 28"), ("augmentation.scale", 1.0, "0.9"),
+    ("augmentation.rotation", 181.0, "degrees"), ("augmentation", 1.0, "a group"),
     ("dataset.validation_examples", -1, "0 or more"), ("dataset.split_seed", -1, "from 0"), ("dataset.data_dir", None, "text")])
 def test_a_wrong_value_is_named_in_one_line(path, value, said):
     with pytest.raises(errors.UserError, match=said) as caught:

@@ -134,6 +134,7 @@ def test_a_stage_is_the_mean_of_what_a_convolution_leaves_above_zero():
 
 @pytest.mark.parametrize("changes", [{"optimizer.name": "sgd", "optimizer.learning_rate": 0.05},
                                      {"optimizer.schedule": "constant"}, {"precision": "bfloat16"}, {"batch_size": EXAMPLES},
+                                     {"precision": "bfloat16", "augmentation.elastic": 1.0},
                                      {"epochs": 1, "batch_size": EXAMPLES}])
 def test_other_settings_train_to_finite_numbers(data, changes):
     chosen = experiment(**changes)
@@ -166,6 +167,27 @@ def test_the_optimizer_built_in_the_step_is_the_one_of_optax(data):
         parameters = optax.apply_updates(parameters, updates)
     for mine, theirs in zip(jax.tree.leaves(state.parameters), jax.tree.leaves(parameters), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-4)
+
+
+def test_label_smoothing_spreads_the_label_over_all_classes(data):
+    quiet = {"model.features_dropout": 0.0, "model.hidden_dropout": 0.0, "epochs": 1, "batch_size": EXAMPLES}
+    program, _, metrics = train_two_epochs(experiment(label_smoothing=0.2, **quiet), data, [1])
+    chosen = experiment(**quiet)
+    parameters = train.initial_state(program, train.hyper(chosen.optimizer), np.uint32(0)).parameters
+    logs = np.asarray(jax.nn.log_softmax(train.eval_step(program, parameters, data.images)))
+    share = np.full((EXAMPLES, 10), 0.02)
+    share[np.arange(EXAMPLES), data.labels] += 0.8
+    np.testing.assert_allclose(metrics[0, 0], -(share * logs).sum(1).mean(), rtol=1e-5)
+
+
+def test_images_are_warped_in_training_alone_and_anew_at_every_step(data):
+    chosen = experiment(**{"augmentation.shift": 3.0, "optimizer.learning_rate": 1e-12, "epochs": 2, "batch_size": EXAMPLES,
+                           "model.features_dropout": 0.0, "model.hidden_dropout": 0.0})
+    program, state, metrics = train_two_epochs(chosen, data, [1])
+    plain = train.evaluate(program, state.parameters, data)
+    assert abs(metrics[0, 0] - metrics[1, 0]) > 1e-5 and abs(metrics[0, 0] - plain.loss) > 1e-5
+    _, again, same = train_two_epochs(chosen, data, [1])
+    assert same_bits(again, state) and same_bits(same, metrics)
 
 
 def test_the_default_networks_are_the_classics():
