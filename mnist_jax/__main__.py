@@ -8,10 +8,23 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mnist_jax import __version__, background, errors, parquet, record, registry, show, tracking
+from mnist_jax import (
+    __version__,
+    background,
+    catalog,
+    errors,
+    parquet,
+    record,
+    registry,
+    registry_commands,
+    report,
+    show,
+    tracking,
+)
 from mnist_jax.importing import run as importing
+
+_RUN = "a run's directory, or the beginning of the name or id of one in ./runs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,13 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    shown = commands.add_parser("show", help="what a run is and reached")
-    shown.add_argument("run", type=Path, help="a run's directory")
+    listed = commands.add_parser("list", help="the runs in a folder, and what became of them", epilog="example: mnist-jax list")
+    listed.add_argument("folder", type=Path, nargs="?", default=catalog.DEFAULT, help="by default ./runs")
+    listed.add_argument("--json", action="store_true", help="print one JSON array")
+    listed.set_defaults(call=_list)
+
+    shown = commands.add_parser("show", help="what a run is and reached", epilog="example: mnist-jax show 20260101-12 --json")
+    shown.add_argument("run", help=_RUN)
     shown.add_argument("--json", action="store_true", help="print one JSON object")
     shown.set_defaults(call=_show)
 
-    delivered = commands.add_parser("deliver", help="send what a tracker is missing")
-    delivered.add_argument("run", type=Path, help="a run's directory")
+    reported = commands.add_parser("report", help="runs side by side, as one HTML file that needs nothing else",
+                                   epilog="example: mnist-jax report runs/20260101-* --html=report.html")
+    reported.add_argument("runs", nargs="+", metavar="RUN", help=_RUN)
+    reported.add_argument("--html", type=Path, default=Path("report.html"), help="the file, by default report.html")
+    reported.set_defaults(call=_report)
+
+    delivered = commands.add_parser("deliver", help="send what a tracker is missing",
+                                    epilog="example: mnist-jax deliver runs/20260101-120000-cnn-digits --tracker=comet")
+    delivered.add_argument("run", help=_RUN)
     delivered.add_argument("--tracker", required=True, help=f"some of {', '.join(tracking.BACKENDS)}, comma-separated")
     delivered.add_argument("--tracker_mode", default="auto", help=f"one of {', '.join(tracking.MODES)}")
     delivered.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # as a run's child process
@@ -43,14 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     exported = commands.add_parser("export", help="write a run for other trackers' loaders",
                                    epilog="example: mnist-jax export runs/20260101-120000-cnn-digits --parquet=exported")
-    exported.add_argument("run", type=Path, help="a run's directory")
+    exported.add_argument("run", help=_RUN)
     exported.add_argument("--parquet", type=Path, required=True, metavar="DIR",
                           help="the folder for parquet in neptune-exporter's schema, and the files beside it")
     exported.set_defaults(call=_export)
 
     reproduced = commands.add_parser("reproduce", help="train a run again and say whether it is the same, bit for bit",
                                      epilog="example: mnist-jax reproduce runs/20260101-120000-cnn-digits --steps=100")
-    reproduced.add_argument("run", type=Path, help="a run's directory")
+    reproduced.add_argument("run", help=_RUN)
     reproduced.add_argument("--steps", type=_positive, help="compare only so many updates")
     reproduced.add_argument("--tolerance", type=float, default=0.0, help="claim values within so much, instead of equal bits")
     reproduced.add_argument("--workdir", type=Path, help="the new run's directory; by default runs/<time>-<name>-again")
@@ -59,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reproduced.add_argument("--json", action="store_true", help="print one JSON object")
     reproduced.set_defaults(call=_reproduce)
 
-    _add_registry(commands)
+    registry_commands.add(commands, _RUN)
 
     predicted = commands.add_parser("predict", help="ask a model what digits pictures show",
                                     epilog="example: mnist-jax predict digits@production three.png photo.jpg")
@@ -71,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parsed = parser.parse_args(arguments)
     try:
+        if "run" in parsed:
+            parsed.run = catalog.find(parsed.run)
         return parsed.call(parsed)
     except errors.UserError as error:
         print(f"mnist-jax: {error}", file=sys.stderr)
@@ -87,34 +114,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _add_registry(commands: Any) -> None:
-    parser = commands.add_parser("registry", help="names, versions and aliases of models, and where each came from")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    model = {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"}
-
-    def add(action: str, call: Any, help: str, *arguments: tuple[str, dict[str, Any]], as_json: bool = False) -> None:
-        added = actions.add_parser(action, help=help)
-        for name, options in arguments:
-            added.add_argument(name, **options)
-        added.add_argument("--registry", type=Path, default=registry.DEFAULT, help="its folder, by default ./registry")
-        if as_json:
-            added.add_argument("--json", action="store_true", help="print JSON")
-        added.set_defaults(call=call)
-
-    add("list", _registry_list, "what is registered", ("name", {"nargs": "?", "help": "only this name"}), as_json=True)
-    add("register", _registry_register, "make the model of a run the next version of a name", ("name", {}),
-        ("run", {"type": Path, "help": "a run's directory"}), ("--note", {"default": "", "help": "why"}))
-    add("promote", _registry_promote, "move an alias, such as production, to a version", ("model", model), ("alias", {}))
-    add("rollback", _registry_rollback, "move an alias back to where it pointed before", ("name", {}), ("alias", {}))
-    add("note", _registry_note, "add a note to a version", ("model", model), ("text", {}))
-    add("show", _registry_show, "the chain of a version: from its digest to its environment", ("model", model), as_json=True)
-    add("verify", _registry_verify, "compute every digest of the chain again and say what does not match", ("model", model))
-
-
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, found {text!r}")
     return int(text)
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    rows = catalog.rows(parsed.folder)
+    print(json.dumps(rows, indent=1) if parsed.json else show.printable_lines(catalog.table(rows) or ["no runs yet"]))
+    return 0
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    print(report.write([catalog.find(name) for name in parsed.runs], parsed.html))
+    return 0
 
 
 def _show(parsed: argparse.Namespace) -> int:
@@ -171,51 +185,6 @@ def _predict(parsed: argparse.Namespace) -> int:
     else:
         print(show.printable_lines([f"{each.path}: {each.label}  {max(each.probabilities):.1%}  ({each.model})"
                                     for each in predictions]))
-    return 0
-
-
-def _registry_list(parsed: argparse.Namespace) -> int:
-    names = [parsed.name] if parsed.name else registry.names(parsed.registry)
-    versions = [version for name in names for version in registry.versions(parsed.registry, name)]
-    print(json.dumps([show.version(each) for each in versions], indent=1) if parsed.json else show.versions(versions))
-    return 0
-
-
-def _registry_register(parsed: argparse.Namespace) -> int:
-    return _said(registry.register(parsed.registry, parsed.name, parsed.run, parsed.note))
-
-
-def _registry_promote(parsed: argparse.Namespace) -> int:
-    return _said(registry.promote(parsed.registry, parsed.model, parsed.alias))
-
-
-def _registry_rollback(parsed: argparse.Namespace) -> int:
-    return _said(registry.roll_back(parsed.registry, parsed.name, parsed.alias))
-
-
-def _registry_note(parsed: argparse.Namespace) -> int:
-    return _said(registry.note(parsed.registry, parsed.model, parsed.text))
-
-
-def _registry_show(parsed: argparse.Namespace) -> int:
-    version = registry.find(parsed.registry, parsed.model)
-    print(json.dumps(show.version(version), indent=1) if parsed.json else show.chain(version))
-    return 0
-
-
-def _registry_verify(parsed: argparse.Namespace) -> int:
-    from mnist_jax import reproduce
-
-    version = registry.find(parsed.registry, parsed.model)
-    problems = registry.problems(parsed.registry, parsed.model)
-    if not problems:
-        problems = reproduce.data_problems(version.chain["run"]["directory"])
-    print(show.printable_lines(problems or [f"{version.name} version {version.version}: every digest of its chain matches"]))
-    return 1 if problems else 0
-
-
-def _said(version: registry.Version) -> int:
-    print(show.versions([version]))
     return 0
 
 

@@ -11,7 +11,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -22,7 +22,6 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml-collections", "absl-
              "neptune", "comet-ml", "mnist-jax")
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_NUM_CPU_DEVICES",
               "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TF_CUDNN_DETERMINISTIC", "SLURM_JOB_ID")
-_INDIFFERENT = ("host", "release", "variables/SLURM_JOB_ID", "variables/CUDA_VISIBLE_DEVICES")  # bits do not depend on them
 _LITERAL = re.compile(r"""(token|secret|password|passwd|api_?key|access_?key)["']?\s*[:=]\s*["'][\w+/=.\-]{16,}["']""",
                       re.IGNORECASE)
 _PATCH_BYTES = 5 * 2**20
@@ -41,31 +40,6 @@ def environment() -> events.Environment:
     facts.update({f"packages/{name}": version for name in _PACKAGES if (version := _version(name))})
     facts.update({f"variables/{name}": credentials.mask(os.environ[name]) for name in _VARIABLES if name in os.environ})
     return events.Environment(facts)
-
-
-def differences(before: events.Event, now: events.Event) -> Iterator[str]:
-    """Yield in words how one Environment or Source differs from another of its kind."""
-    match before, now:
-        case events.Environment(was), events.Environment(facts):
-            for name in sorted({*was, *facts} - set(_INDIFFERENT)):
-                if was.get(name) != facts.get(name):
-                    yield f"{name} changed from {was.get(name)} to {facts.get(name)}"
-        case events.Source(), events.Source():
-            for name, old, new in changed_files(before, now):
-                yield f"{name} {change(old, new)}"
-
-
-def changed_files(before: events.Source, now: events.Source) -> Iterator[tuple[str, events.Blob | None, events.Blob | None]]:
-    """Yield name, content before and content now of every file in which one source differs from another."""
-    was, here = ({blob.name: blob for blob in source.files} for source in (before, now))
-    for name in sorted({*was, *here}):
-        if was.get(name) != here.get(name):
-            yield name, was.get(name), here.get(name)
-
-
-def change(before: events.Blob | None, now: events.Blob | None) -> str:
-    """Return in a word what has become of a file."""
-    return "changed" if before and now else "added" if now else "removed"
 
 
 def source_files(extra: Iterable[Path]) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax import errors, events, experiment, lineage, nested, provenance, record, settings, train
+from mnist_jax import differences, errors, events, experiment, lineage, nested, record, settings, train
 
 _COMPARED = ("train/", "validation/", "test/")
 _PACKAGE = "mnist_jax/"
@@ -170,12 +170,12 @@ def _of_facts(original: record.Recorded, again: record.Recorded) -> Iterator[str
     for before, now in zip(original.of(events.Source)[:1], again.of(events.Source)[:1], strict=False):
         if before.commit != now.commit:
             yield f"source: commit was {before.commit}, now {now.commit}"
-        for name, was, here in provenance.changed_files(before, now):
+        for name, was, here in differences.files(before, now):
             if name.startswith(_PACKAGE):
                 detail = _line_that_differs(original, was, again, here) if was and here else ""
-                yield f"source: {name} {provenance.change(was, here)}{detail}"
+                yield f"source: {name} {differences.change(was, here)}{detail}"
     for before, now in zip(original.of(events.Environment)[:1], again.of(events.Environment)[:1], strict=False):
-        for difference in provenance.differences(before, now):
+        for difference in differences.between(before, now):
             yield f"environment: {difference}"
 
 

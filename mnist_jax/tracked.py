@@ -23,6 +23,7 @@ import numpy as np
 from mnist_jax import (
     background,
     credentials,
+    differences,
     errors,
     events,
     nested,
@@ -180,7 +181,7 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: tracki
 def _changes(before: record.Recorded, facts: Sequence[events.Event]) -> str:
     """Return in words how environment and source differ from those that a run began with; "" if they do not."""
     return "; ".join(difference for fact in facts for was in before.of(type(fact))[:1]
-                     for difference in provenance.differences(was, fact))
+                     for difference in differences.between(was, fact))
 
 
 def _new_directory(identity: events.Run) -> record.Record:

@@ -10,15 +10,15 @@ import mnist_jax
 PACKAGE = Path(mnist_jax.__file__).parent
 # Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
 GROUND = ["errors", "credentials", "nested"]
-RECORD_WING = ["events", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field", "limits",
-               "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_problems", "comet_client",
-               "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main", "model_file",
-               "lineage", "registry", "drawn_digit", "show"]
+RECORD_WING = ["events", "differences", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field",
+               "limits", "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_problems",
+               "comet_client", "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main",
+               "model_file", "lineage", "registry", "drawn_digit", "show", "catalog"]
 COMPUTE_WING = ["settings", "search", "idx", "sources", "data", "augmentation", "convolution", "models", "devices", "train",
-                "population"]
+                "pytree", "population"]
 BRIDGE = ["provenance", "progress", "profile", "interruption", "tracked", "export_model", "predict", "loop",
           "evaluation", "trainer", "experiment", "reproduce", "members"]
-DOOR = ["__init__", "__main__"]
+DOOR = ["__init__", "registry_commands", "__main__"]
 HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
 
 
@@ -68,6 +68,13 @@ def test_importing_other_programs_files_needs_the_record_and_nothing_above_it():
         outside, inside = imports(path)
         assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}
         assert inside <= {"errors", "events", "blobs", "field", "record", "importing"}, path
+
+
+def test_a_report_needs_the_record_and_nothing_above_it():
+    for path in (PACKAGE / "report").glob("*.py"):
+        outside, inside = imports(path)
+        assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}, path
+        assert inside <= {*GROUND, *RECORD_WING, "report"}, path
 
 
 def test_a_loopback_server_needs_nothing_but_the_standard_library():

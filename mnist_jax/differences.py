@@ -1,0 +1,34 @@
+"""How two runs' environments and sources differ, as far as bits may depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mnist_jax import events
+
+_INDIFFERENT = ("host", "release", "variables/SLURM_JOB_ID", "variables/CUDA_VISIBLE_DEVICES")  # bits do not depend on them
+
+
+def between(before: events.Event, now: events.Event) -> Iterator[str]:
+    """Yield in words how one Environment or Source differs from another of its kind."""
+    match before, now:
+        case events.Environment(was), events.Environment(facts):
+            for name in sorted({*was, *facts} - set(_INDIFFERENT)):
+                if was.get(name) != facts.get(name):
+                    yield f"{name} changed from {was.get(name)} to {facts.get(name)}"
+        case events.Source(), events.Source():
+            for name, old, new in files(before, now):
+                yield f"{name} {change(old, new)}"
+
+
+def files(before: events.Source, now: events.Source) -> Iterator[tuple[str, events.Blob | None, events.Blob | None]]:
+    """Yield name, content before and content now of every file in which one source differs from another."""
+    was, here = ({blob.name: blob for blob in source.files} for source in (before, now))
+    for name in sorted({*was, *here}):
+        if was.get(name) != here.get(name):
+            yield name, was.get(name), here.get(name)
+
+
+def change(before: events.Blob | None, now: events.Blob | None) -> str:
+    """Return in a word what has become of a file."""
+    return "changed" if before and now else "added" if now else "removed"

@@ -1,0 +1,80 @@
+"""The part of the command line that is about registered models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import registry, show
+
+
+def add(commands: Any, run_help: str) -> None:
+    """Add `registry` and its actions to the command line; `run_help` says what a run may be given as."""
+    parser = commands.add_parser("registry", help="names, versions and aliases of models, and where each came from")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    model = {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"}
+
+    def action(word: str, call: Any, help: str, *arguments: tuple[str, dict[str, Any]], as_json: bool = False) -> None:
+        added = actions.add_parser(word, help=help)
+        for name, options in arguments:
+            added.add_argument(name, **options)
+        added.add_argument("--registry", type=Path, default=registry.DEFAULT, help="its folder, by default ./registry")
+        if as_json:
+            added.add_argument("--json", action="store_true", help="print JSON")
+        added.set_defaults(call=call)
+
+    action("list", _list, "what is registered", ("name", {"nargs": "?", "help": "only this name"}), as_json=True)
+    action("register", _register, "make the model of a run the next version of a name", ("name", {}),
+           ("run", {"help": run_help}), ("--note", {"default": "", "help": "why"}))
+    action("promote", _promote, "move an alias, such as production, to a version", ("model", model), ("alias", {}))
+    action("rollback", _rollback, "move an alias back to where it pointed before", ("name", {}), ("alias", {}))
+    action("note", _note, "add a note to a version", ("model", model), ("text", {}))
+    action("show", _show, "the chain of a version: from its digest to its environment", ("model", model), as_json=True)
+    action("verify", _verify, "compute every digest of the chain again and say what does not match", ("model", model))
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    names = [parsed.name] if parsed.name else registry.names(parsed.registry)
+    versions = [version for name in names for version in registry.versions(parsed.registry, name)]
+    print(json.dumps([show.version(each) for each in versions], indent=1) if parsed.json else show.versions(versions))
+    return 0
+
+
+def _register(parsed: argparse.Namespace) -> int:
+    return _said(registry.register(parsed.registry, parsed.name, parsed.run, parsed.note))
+
+
+def _promote(parsed: argparse.Namespace) -> int:
+    return _said(registry.promote(parsed.registry, parsed.model, parsed.alias))
+
+
+def _rollback(parsed: argparse.Namespace) -> int:
+    return _said(registry.roll_back(parsed.registry, parsed.name, parsed.alias))
+
+
+def _note(parsed: argparse.Namespace) -> int:
+    return _said(registry.note(parsed.registry, parsed.model, parsed.text))
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    version = registry.find(parsed.registry, parsed.model)
+    print(json.dumps(show.version(version), indent=1) if parsed.json else show.chain(version))
+    return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    from mnist_jax import reproduce
+
+    version = registry.find(parsed.registry, parsed.model)
+    problems = registry.problems(parsed.registry, parsed.model)
+    if not problems:
+        problems = reproduce.data_problems(version.chain["run"]["directory"])
+    print(show.printable_lines(problems or [f"{version.name} version {version.version}: every digest of its chain matches"]))
+    return 1 if problems else 0
+
+
+def _said(version: registry.Version) -> int:
+    print(show.versions([version]))
+    return 0
