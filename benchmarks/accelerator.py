@@ -104,7 +104,7 @@ def epoch_of(program: train.Program, chosen: settings.Settings, images: np.ndarr
              members: int) -> Callable[[], None]:
     """Return a call that trains an epoch."""
     strategy = population.in_turn if members == 1 else population.side_by_side
-    held = {"members": strategy.gather([loop.begin(program, chosen)[0]._replace(seed=jnp.uint32(seed))
+    held = {"members": strategy.gather(program, [loop.begin(program, chosen)[0]._replace(seed=jnp.uint32(seed))
                                         for seed in range(members)])}
     data = jax.device_put(train.Data(images, labels.astype(np.int32)))
     orders = strategy.orders(held["members"], len(labels), jnp.int32(0))

@@ -1,13 +1,14 @@
-"""One program over many devices, of one process or several: a batch is split over them, everything else is on each.
+"""One program over many devices, of one process or several: a batch is split over them, or the members of a population are.
 
-The same global batch, so the same experiment; sums are taken in another order, so the numbers differ in the last bits.
+Everything else is on each. The same global batch, so the same experiment; sums are taken in another order, so the numbers
+differ in the last bits.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mnist_jax import errors
 
-_AXIS = "data"
+_BATCH, _MEMBERS = "batch", "members"  # what the devices of a mesh share
 
 
 def connect(coordinator: str | None = None, processes: int | None = None, index: int | None = None,
@@ -58,7 +59,13 @@ def mesh(batch_size: int) -> Mesh | None:
     if jax.process_count() > 1 and count < jax.device_count():
         raise errors.UserError(f"batch_size: expected a multiple of the {jax.device_count()} devices, found {batch_size}; "
                                f"change --config.batch_size")
-    return Mesh(np.array(jax.devices()[:count]), (_AXIS,)) if count > 1 else None
+    return Mesh(np.array(jax.devices()[:count]), (_BATCH,)) if count > 1 else None
+
+
+def member_mesh(members: int) -> Mesh | None:
+    """Return the devices that share the members of a population, as many as divide them evenly; None where that is one."""
+    count = math.gcd(members, jax.device_count())
+    return Mesh(np.array(jax.devices()[:count]), (_MEMBERS,)) if count > 1 else None
 
 
 def everywhere(mesh: Mesh | None, tree: Any) -> Any:
@@ -68,14 +75,30 @@ def everywhere(mesh: Mesh | None, tree: Any) -> Any:
 
 def split(mesh: Mesh | None, batch: jax.Array) -> jax.Array:
     """Inside a program: let every device have its share of a batch, where it divides evenly."""
-    if mesh is None or batch.shape[0] % mesh.size:
+    if mesh is None or mesh.axis_names != (_BATCH,) or batch.shape[0] % mesh.size:
         return batch
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(_AXIS)))
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(_BATCH)))
 
 
 def whole(mesh: Mesh | None, tree: Any) -> Any:
     """Inside a program: have a pytree on every device."""
-    return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
+    if mesh is None or mesh.axis_names != (_BATCH,):
+        return tree
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def dealt(mesh: Mesh | None, members: Any) -> Any:
+    """Give every device its members, of a pytree of arrays with the members first."""
+    return members if mesh is None else jax.device_put(members, NamedSharding(mesh, PartitionSpec(_MEMBERS)))
+
+
+def each_its_members(mesh: Mesh | None, function: Callable[..., Any], *dealt: bool) -> Callable[..., Any]:
+    """Inside a program: let every device call a function with its members alone; `dealt` says which arguments are so."""
+    if mesh is None:
+        return function
+    members = PartitionSpec(_MEMBERS)
+    return jax.shard_map(function, mesh=mesh, in_specs=tuple(members if each else PartitionSpec() for each in dealt),
+                         out_specs=members, check_vma=False)
 
 
 def from_first(tree: Any) -> Any:

@@ -89,7 +89,7 @@ def train_on(places: Sequence[Place], task: Task, begun: list[population.Member]
     """
     program, per_epoch = task.program, task.program.steps_per_epoch
     strategy = population.strategy(len(begun), jax.default_backend())
-    members, step = strategy.gather(begun), first_step
+    members, step = strategy.gather(program, begun), first_step
     chunk, compile_s, saved = FIRST_CHUNK, 0.0, time.monotonic()
 
     def put(value: int) -> jax.Array:

@@ -20,6 +20,7 @@ from mnist_jax import (
     errors,
     experiment,
     interruption,
+    population,
     receipts,
     record,
     search,
@@ -80,7 +81,7 @@ def run(config: Mapping[str, Any], *, tracker: tracking.Choice = "local", tracke
     left = [number for number, found in enumerate(before) if not found or found.outcome not in experiment.ENDED]
     if left:
         prepared = trainer.prepare(everyone[0], [begun for begun in before if begun])
-        prepared = prepared._replace(program=prepared.program._replace(mesh=None))
+        prepared = prepared._replace(program=population.over_devices(prepared.program, len(left), jax.default_backend()))
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(interruption.Signals())
             runs: list[tracked.Tracked] = []

@@ -172,10 +172,11 @@ def evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
 
 @functools.cache
 def _compiled_evaluation(options: tuple[tuple[str, str], ...]) -> Any:
-    return jax.jit(_evaluate, static_argnums=0, compiler_options=dict(options))
+    return jax.jit(evaluate_inside, static_argnums=0, compiler_options=dict(options))
 
 
-def _evaluate(program: Program, parameters: Any, data: Data) -> Evaluation:
+def evaluate_inside(program: Program, parameters: Any, data: Data) -> Evaluation:
+    """Do what evaluate does inside another compiled program, whose compiler options hold."""
     examples = data.labels.shape[0]
     batch = min(_EVALUATION_BATCH, examples)
     batches = -(-examples // batch)

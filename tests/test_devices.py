@@ -92,3 +92,38 @@ def test_flags_that_lack_one_another_are_refused():
     with pytest.raises(errors.UserError, match="from 0 to 1, found 2"):
         devices.connect("127.0.0.1:1", 2, 2)
     devices.connect(environment={})
+
+
+def test_devices_share_the_members_of_a_population(idx_folder, tmp_path):
+    """Eight members side by side on four devices: each device holds two, and each member is the run that it is alone."""
+    script = """
+import sys
+import jax, numpy as np
+from mnist_jax import loop, population, settings, train
+config = settings.load_config("configs/cnn.py")
+config.update_from_flattened_dict({"batch_size": 32, "precision": "highest", "model.features": (4, 8), "model.hidden": 32})
+chosen = settings.from_config(config)
+images = np.random.default_rng(0).integers(0, 256, (640, 28, 28, 1), np.uint8)
+single = train.program(chosen, 640, "gpu")._replace(mesh=None)
+population.strategy = lambda members, platform: population.side_by_side if members > 1 else population.in_turn
+found = {}
+for name, program, strategy in (("alone", single, population.in_turn),
+                                ("shared", population.over_devices(single, 8, "gpu"), population.side_by_side)):
+    data = loop.devices.everywhere(program.mesh, train.Data(images, (images[:, 14, 14, 0] % 10).astype(np.int32)))
+    begun = [loop.begin(program, settings.dataclasses.replace(chosen, seed=seed))[0] for seed in range(8)]
+    members = strategy.gather(program, begun)
+    rows = []
+    for epoch in range(3):
+        orders = strategy.orders(members, 640, np.int32(epoch))
+        members, _ = strategy.train(program, strategy.begin_epoch(program, members), data, orders, np.int32(20))
+        rows.append(np.stack([np.asarray(each)[:, 0] for each in strategy.metrics(members)]))
+    found[name] = np.concatenate(rows, 1), np.array([np.asarray(score) for score in strategy.evaluate(program, members, data)])
+    if name == "shared":
+        leaf = jax.tree.leaves(members.state.parameters)[0]
+        assert len(leaf.sharding.device_set) == 4 and leaf.addressable_shards[0].data.shape[0] == 2
+np.testing.assert_allclose(found["shared"][0][:, :50], found["alone"][0][:, :50], atol=1e-5)
+np.testing.assert_allclose(found["shared"][1], found["alone"][1], atol=0.02)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"},
+                           capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

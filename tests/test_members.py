@@ -39,8 +39,9 @@ def test_a_mapped_member_is_the_run_that_it_would_be_alone(whole, config, finish
 def test_members_side_by_side_are_close_to_it(whole, config, tmp_path, monkeypatch):
     monkeypatch.setattr(population, "strategy", lambda members, platform: population.side_by_side)
     vmapped = members.run(config, workdir=tmp_path / "run", watch=False)
+    # At ten times the rate of the config files a difference of 1e-7 grows; test_devices holds 1e-5 at their rate.
     for mapped, beside in zip(whole.members, vmapped.members, strict=True):
-        verdict = reproduce.compare(record.read(mapped.directory), record.read(beside.directory), steps=30, tolerance=1e-4)
+        verdict = reproduce.compare(record.read(mapped.directory), record.read(beside.directory), steps=30, tolerance=1e-3)
         assert verdict.holds, verdict.lines()
 
 
