@@ -27,8 +27,8 @@ from mnist_jax.importing import run as importing
 _RUN = "a run's directory, or the beginning of the name or id of one in ./runs"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="mnist-jax", description=__doc__,
                                      epilog="example: mnist-jax show runs/20260101-120000-cnn-digits --json")
     parser.add_argument("--version", action="version", version=__version__)
@@ -94,7 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predicted.add_argument("--json", action="store_true", help="print one JSON object, with the probability of each class")
     predicted.set_defaults(call=_predict)
 
-    parsed = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
+    parsed = parser().parse_args(arguments)
     try:
         if "run" in parsed:
             parsed.run = catalog.find(parsed.run)

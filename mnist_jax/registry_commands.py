@@ -14,10 +14,10 @@ def add(commands: Any, run_help: str) -> None:
     """Add `registry` and its actions to the command line; `run_help` says what a run may be given as."""
     parser = commands.add_parser("registry", help="names, versions and aliases of models, and where each came from")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    model = {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"}
+    model = ("model", {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"})
 
-    def action(word: str, call: Any, help: str, *arguments: tuple[str, dict[str, Any]], as_json: bool = False) -> None:
-        added = actions.add_parser(word, help=help)
+    def action(example: str, call: Any, help: str, *arguments: tuple[str, dict[str, Any]], as_json: bool = False) -> None:
+        added = actions.add_parser(example.split()[0], help=help, epilog=f"example: mnist-jax registry {example}")
         for name, options in arguments:
             added.add_argument(name, **options)
         added.add_argument("--registry", type=Path, default=registry.DEFAULT, help="its folder, by default ./registry")
@@ -25,14 +25,16 @@ def add(commands: Any, run_help: str) -> None:
             added.add_argument("--json", action="store_true", help="print JSON")
         added.set_defaults(call=call)
 
-    action("list", _list, "what is registered", ("name", {"nargs": "?", "help": "only this name"}), as_json=True)
-    action("register", _register, "make the model of a run the next version of a name", ("name", {}),
-           ("run", {"help": run_help}), ("--note", {"default": "", "help": "why"}))
-    action("promote", _promote, "move an alias, such as production, to a version", ("model", model), ("alias", {}))
-    action("rollback", _rollback, "move an alias back to where it pointed before", ("name", {}), ("alias", {}))
-    action("note", _note, "add a note to a version", ("model", model), ("text", {}))
-    action("show", _show, "the chain of a version: from its digest to its environment", ("model", model), as_json=True)
-    action("verify", _verify, "compute every digest of the chain again and say what does not match", ("model", model))
+    name, alias = ("name", {}), ("alias", {})
+    action("list digits --json", _list, "what is registered", ("name", {"nargs": "?", "help": "only this name"}), as_json=True)
+    action("register digits runs/20260101-120000-cnn-digits", _register, "make the model of a run the next version of a name",
+           name, ("run", {"help": run_help}), ("--note", {"default": "", "help": "why"}))
+    action("promote digits@2 production", _promote, "move an alias, such as production, to a version", model, alias)
+    action("rollback digits production", _rollback, "move an alias back to where it pointed before", name, alias)
+    action("note digits@2 'seen by Ada'", _note, "add a note to a version", model, ("text", {}))
+    action("show digits@production --json", _show, "the chain of a version: from its digest to its environment", model,
+           as_json=True)
+    action("verify digits@production", _verify, "compute every digest of the chain again and say what does not match", model)
 
 
 def _list(parsed: argparse.Namespace) -> int:

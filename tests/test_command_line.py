@@ -1,5 +1,6 @@
 """What a person types: each mistake is one line that says what was expected and found, with exit code 2."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 import online
 from conftest import write_idx
-from mnist_jax import events, record
+from mnist_jax import __main__, events, record
 
 ROOT = Path(__file__).parent.parent
 DIGITS = "--config=configs/cnn.py:digits"
@@ -158,3 +159,13 @@ def test_a_finished_run_started_again_prints_its_summary(tmp_path, idx_folder):
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == f"{tmp_path}/run" and "test accuracy" in done.stdout
         assert not done.stderr  # no bar, no noise where nobody watches
+
+
+def test_the_help_of_every_command_has_an_example():
+    def commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+        inner = [each for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+                 for each in action.choices.values()]
+        return [below for each in inner for below in commands(each)] if inner else [parser]
+
+    found = commands(__main__.parser())
+    assert len(found) >= 14 and all((each.epilog or "").startswith("example: mnist-jax ") for each in found)
