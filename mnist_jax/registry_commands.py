@@ -9,14 +9,16 @@ from typing import Any
 
 from mnist_jax import registry, show
 
+_Argument = tuple[str, dict[str, Any]]  # a name, and what argparse is to know of it
+
 
 def add(commands: Any, run_help: str) -> None:
     """Add `registry` and its actions to the command line; `run_help` says what a run may be given as."""
     parser = commands.add_parser("registry", help="names, versions and aliases of models, and where each came from")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    model = ("model", {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"})
+    model: _Argument = ("model", {"metavar": "NAME@WHICH", "help": "NAME@VERSION, NAME@ALIAS, or NAME for the latest"})
 
-    def action(example: str, call: Any, help: str, *arguments: tuple[str, dict[str, Any]], as_json: bool = False) -> None:
+    def action(example: str, call: Any, help: str, *arguments: _Argument, as_json: bool = False) -> None:
         added = actions.add_parser(example.split()[0], help=help, epilog=f"example: mnist-jax registry {example}")
         for name, options in arguments:
             added.add_argument(name, **options)
@@ -25,7 +27,8 @@ def add(commands: Any, run_help: str) -> None:
             added.add_argument("--json", action="store_true", help="print JSON")
         added.set_defaults(call=call)
 
-    name, alias = ("name", {}), ("alias", {})
+    name: _Argument = ("name", {})
+    alias: _Argument = ("alias", {})
     action("list digits --json", _list, "what is registered", ("name", {"nargs": "?", "help": "only this name"}), as_json=True)
     action("register digits runs/20260101-120000-cnn-digits", _register, "make the model of a run the next version of a name",
            name, ("run", {"help": run_help}), ("--note", {"default": "", "help": "why"}))
