@@ -64,12 +64,14 @@ class Mlp(nn.Module):
         return nn.Dense(CLASSES, dtype=self.dtype, name=f"dense{last}")(x).astype(jnp.float32)
 
 
-def build(shape: settings.Cnn | settings.Mlp, precision: str, formulation: convolution.Stage) -> nn.Module:
+def build(shape: settings.Model, precision: str, formulation: convolution.Stage) -> nn.Module:
     """Return the network of the settings, computing in bfloat16 or float32; parameters are always float32."""
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    if isinstance(shape, settings.Cnn):
-        return Cnn(shape, formulation, dtype)
-    return Mlp(shape, dtype)
+    match shape:
+        case settings.Cnn():
+            return Cnn(shape, formulation, dtype)
+        case settings.Mlp():
+            return Mlp(shape, dtype)
 
 
 def scale(images: jax.Array, dtype: jnp.dtype) -> jax.Array:

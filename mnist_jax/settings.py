@@ -32,6 +32,13 @@ class Cnn:
     features_dropout: float  # share dropped of the pooled features
     hidden_dropout: float
 
+    def check(self) -> None:
+        _widths("model.hidden", (self.hidden,))
+        _widths("model.features", self.features)
+        require("model.features", self.features, 1 <= len(self.features) <= 2, "one or two widths: 28 pixels halve evenly twice")
+        _fraction("model.features_dropout", self.features_dropout)
+        _fraction("model.hidden_dropout", self.hidden_dropout)
+
 
 @dataclasses.dataclass(frozen=True)
 class Mlp:
@@ -41,7 +48,12 @@ class Mlp:
     hidden: tuple[int, ...]
     hidden_dropout: float
 
+    def check(self) -> None:
+        _widths("model.hidden", self.hidden)
+        _fraction("model.hidden_dropout", self.hidden_dropout)
 
+
+Model = Cnn | Mlp
 MODELS: dict[str, type] = {"cnn": Cnn, "mlp": Mlp}
 
 
@@ -89,7 +101,7 @@ class Settings:
     batch_size: int
     precision: str
     label_smoothing: float  # share of a label's probability that is spread over all classes
-    model: Cnn | Mlp
+    model: Model
     optimizer: Optimizer
     augmentation: Augmentation
     dataset: Dataset
@@ -136,13 +148,7 @@ def check(settings: Settings) -> Settings:
     require("batch_size", settings.batch_size, settings.batch_size >= 1, "an integer of 1 or more")
     one_of("precision", settings.precision, PRECISIONS)
     one_of("model.name", model.name, MODELS)
-    _widths("model.hidden", (model.hidden,) if isinstance(model, Cnn) else model.hidden)
-    if isinstance(model, Cnn):
-        _widths("model.features", model.features)
-        require("model.features", model.features, 1 <= len(model.features) <= 2,
-                 "one or two widths: 28 pixels halve evenly twice")
-        _fraction("model.features_dropout", model.features_dropout)
-    _fraction("model.hidden_dropout", model.hidden_dropout)
+    model.check()
     one_of("optimizer.name", optimizer.name, OPTIMIZERS)
     one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
     require("optimizer.learning_rate", optimizer.learning_rate, 0 < optimizer.learning_rate < math.inf, "a number above 0")
