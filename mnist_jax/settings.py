@@ -35,7 +35,8 @@ class Cnn:
     def check(self) -> None:
         _widths("model.hidden", (self.hidden,))
         _widths("model.features", self.features)
-        require("model.features", self.features, 1 <= len(self.features) <= 2, "one or two widths: 28 pixels halve evenly twice")
+        require("model.features", self.features, 1 <= len(self.features) <= 2,
+                "one or two widths: 28 pixels halve evenly twice")
         _fraction("model.features_dropout", self.features_dropout)
         _fraction("model.hidden_dropout", self.hidden_dropout)
 

@@ -1,6 +1,7 @@
 """What the documents show runs as it stands, and what they say of the code is what the code says."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,27 @@ DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=[path.stem for path in DOCUMENTS])
 def test_every_block_of_a_document_runs_in_order(path, tmp_path):
-    for name in ("configs", "run.py"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    for language, block in re.findall(r"```(python|shell)\n(.*?)```", path.read_text(), re.DOTALL):
-        for step in [block] if language == "python" else block.strip().split("\n"):
-            command = ([sys.executable, "-c", step] if language == "python" else
-                       [sys.executable if word == "python" else word for word in step.split()])
-            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{step}\n{done.stderr}"
+    """Shell lines and programs run, changes are applied, and what begins with a comment that is a path is that file."""
+    copied = ("mnist_jax", "configs") if "```diff" in path.read_text() else ("configs",)
+    for name in copied:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "run.py", tmp_path)
+    for language, block in re.findall(r"```(python|shell|diff)\n(.*?)```", path.read_text(), re.DOTALL):
+        named = re.match(r"# ([\w/]+\.py)\n(.*)", block, re.DOTALL)
+        if named:
+            (tmp_path / named[1]).write_text(named[2])
+        elif language == "diff":
+            run(["git", "apply", "-"], tmp_path, block)
+        elif language == "python":
+            run([sys.executable, "-c", block], tmp_path)
+        else:
+            for line in block.strip().split("\n"):
+                run([sys.executable if word == "python" else word for word in line.split()], tmp_path)
+
+
+def run(command: list[str], folder: Path, given: str | None = None) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, input=given)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
 def test_the_table_of_support_is_what_the_backends_say():
