@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mnist_jax.background import deliver as deliver
+    from mnist_jax.catalog import rows as list_runs  # noqa: F401
     from mnist_jax.data import load as load_data  # noqa: F401
     from mnist_jax.errors import UserError as UserError
     from mnist_jax.experiment import Result as Result
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mnist_jax.predict import load_model as load_model
     from mnist_jax.predict import predict as predict_images  # noqa: F401
     from mnist_jax.record import read as read
+    from mnist_jax.report.page import write as write_report  # noqa: F401
     from mnist_jax.reproduce import reproduce as reproduce_run  # noqa: F401
     from mnist_jax.settings import load_config as load_config
     from mnist_jax.tracked import Tracked as Tracked
@@ -37,7 +39,8 @@ _PUBLIC = {"UserError": "errors.UserError", "Result": "experiment.Result", "run"
            "Tracked": "tracked.Tracked", "read": "record.read", "deliver": "background.deliver",
            "import_run": "importing.run.import_run", "export_parquet": "parquet.export", "load_config": "settings.load_config",
            "load_data": "data.load", "load_model": "predict.load_model",
-           "predict_images": "predict.predict", "reproduce_run": "reproduce.reproduce"}
+           "predict_images": "predict.predict", "reproduce_run": "reproduce.reproduce",
+           "list_runs": "catalog.rows", "write_report": "report.page.write"}
 __all__ = [*_PUBLIC]
 
 
