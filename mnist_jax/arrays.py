@@ -53,6 +53,6 @@ def unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
                 else:
                     beside[member.filename] = content
     except (zipfile.BadZipFile, KeyError, TypeError, EOFError, OSError,
-            NotImplementedError, RuntimeError) as error:  # zipfile's words for a compression it lacks, and for a password
+            RuntimeError) as error:  # the last is zipfile's word for a password, and for a compression that it lacks
         raise ValueError(f"not a file of arrays, or damaged: {error}") from error
     return arrays, beside

@@ -113,10 +113,7 @@ def train_step(program: Program, hyper: Hyper, state: State, seed: jax.Array, ba
 
     def loss_of(parameters: Any) -> tuple[jax.Array, jax.Array]:
         logits: Any = program.model.apply({"params": parameters}, images, train=True, rngs={"dropout": dropout})
-        labels = optax.smooth_labels(jax.nn.one_hot(batch.labels, models.CLASSES), program.label_smoothing)
-        loss = (optax.softmax_cross_entropy(logits, labels) if program.label_smoothing
-                else optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)).mean()
-        return loss, (logits.argmax(-1) == batch.labels).mean()
+        return _loss(program, logits, batch.labels).mean(), (logits.argmax(-1) == batch.labels).mean()
 
     (loss, accuracy), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.parameters)
     updates, optimizer = _optimizer(program, hyper).update(gradients, state.optimizer, state.parameters)
@@ -202,6 +199,14 @@ def eval_step(program: Program, parameters: Any, images: jax.Array) -> jax.Array
     with jax.default_matmul_precision("highest" if program.precision == "highest" else "default"):
         logits: Any = program.model.apply({"params": parameters}, images, train=False)
         return logits
+
+
+def _loss(program: Program, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the training loss of each example, float32[B]."""
+    if not program.label_smoothing:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    shares = optax.smooth_labels(jax.nn.one_hot(labels, models.CLASSES), program.label_smoothing)
+    return optax.softmax_cross_entropy(logits, shares)
 
 
 def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:

@@ -18,7 +18,8 @@ from mnist_jax.importing import foreign
 MESSAGES, EXPERIMENT = "messages.json", "experiment.json"
 _MEMBERS = 200_000
 _LINE_BYTES = 2**26
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+# RuntimeError is zipfile's word for a password, and for a compression that it lacks.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
 def is_archive(path: Path) -> bool:

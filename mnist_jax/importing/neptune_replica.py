@@ -129,7 +129,7 @@ def _source(reader: neptune_attributes.Reader, facts: dict[str, Any], files: dic
                 if sum(member.file_size for member in archive.infolist()) > foreign.FILE_BYTES:
                     raise ValueError("the archive of source files is too large")
                 sources = [reader.keep(archive.read(member), member.filename) for member in archive.infolist()]
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
             raise ValueError(f"the archive of source files is damaged: {error}") from error
     return events.Source(facts["commit"], facts["branch"], facts["remote"], bool(facts["dirty"]), patch, tuple(sources))
 

@@ -10,7 +10,6 @@ from mnist_jax import blobs, errors, record
 from mnist_jax.report import curves, html, sections
 
 _HERE = Path(__file__).parent
-_OPEN = 1  # so many runs are shown folded out
 
 
 def write(directories: Sequence[Path | str], path: Path | str) -> Path:
@@ -21,7 +20,7 @@ def write(directories: Sequence[Path | str], path: Path | str) -> Path:
       RecordError: a record is damaged.
     """
     path = Path(path)
-    page = of([sections.readable(Path(directory)) for directory in directories])
+    page = of([record.read(directory) for directory in directories])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         blobs.write_atomically(path, page.encode())
@@ -42,12 +41,12 @@ def of(runs: Sequence[record.Recorded]) -> str:
     controls = ('<form class="controls" aria-label="Curves"><label>Smoothing <input id="smoothing" type="range" min="0" '
                 'max="0.99" step="0.01" value="0"></label><label><input id="logarithmic" type="checkbox"> Logarithmic loss'
                 '</label><label><input id="linked" type="checkbox" checked> Zoom all together</label></form>')
-    title = f"{labels[0]}" if len(runs) == 1 else f"{len(runs)} runs side by side"
+    title = labels[0] if len(runs) == 1 else f"{len(runs)} runs side by side"
     body = "".join((
         html.section("overview", "Overview", sections.overview(runs, labels)),
         html.section("settings", "Settings", sections.hyperparameters(runs, labels)),
         html.section("curves", "Curves", controls, plots, _last_values(runs, labels)) if panels else "",
-        html.section("runs", "Each run", *(sections.one_run(run, label, len(runs) <= _OPEN)
+        html.section("runs", "Each run", *(sections.one_run(run, label, len(runs) == 1)
                                            for run, label in zip(runs, labels, strict=True))),
         html.section("environment", "Environment and source", sections.environments(runs, labels))))
     return f"""<!DOCTYPE html>

@@ -42,8 +42,7 @@ def hyperparameters(runs: Sequence[record.Recorded], labels: Sequence[str]) -> s
     same = html.table("The same in all runs" if len(runs) > 1 else "Settings", ("setting", "value"),
                       [(name, configs[0].get(name)) for name in names if name not in differing])
     shown = html.table("Settings that differ", ("setting", *labels), rows) if rows else ""
-    return shown + html.details(f"{len(names) - len(differing)} settings{' are the same' if len(runs) > 1 else ''}", same,
-                                opened=False)
+    return shown + html.details(f"{len(names) - len(differing)} settings{' are the same' if len(runs) > 1 else ''}", same)
 
 
 def environments(runs: Sequence[record.Recorded], labels: Sequence[str]) -> str:
@@ -102,9 +101,16 @@ def _classes(run: record.Recorded) -> str:
 
 def _pictures(run: record.Recorded) -> str:
     newest = {image.name: image for image in run.of(events.Image)}
-    drawn = [html.picture(run.bytes_of(image.blob), f"{image.name}: {image.caption}" if image.caption else image.name)
+    drawn = [html.picture(_png(run, image), f"{image.name}: {image.caption}" if image.caption else image.name)
              for name, image in newest.items() if name not in ("learning_curves", "confusion_matrix")]  # drawn anew
     return f'<div class="pictures">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _png(run: record.Recorded, image: events.Image) -> bytes:
+    png = run.bytes_of(image.blob)
+    if not png.startswith(b"\x89PNG\r\n\x1a\n"):
+        raise errors.RecordError(f"{run.directory}: image {image.name!r}: expected a PNG file, found something else")
+    return png
 
 
 def _data(run: record.Recorded) -> str:
@@ -144,12 +150,3 @@ def _texts(run: record.Recorded) -> str:
 
 def _percent(values: dict[str, float], name: str) -> str:
     return f"{values[name]:.2%}" if name in values else ""
-
-
-def readable(directory: Any) -> record.Recorded:
-    """Read a run, its pictures and tables checked against their digests before anything is drawn."""
-    run = record.read(directory)
-    for fact in (*run.of(events.Image), *run.of(events.Artifact)):
-        if isinstance(fact, events.Image) and not run.bytes_of(fact.blob).startswith(b"\x89PNG\r\n\x1a\n"):
-            raise errors.RecordError(f"{run.directory}: image {fact.name!r}: expected a PNG file, found something else")
-    return run
