@@ -77,7 +77,7 @@ def _biased_backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) ->
     shifted = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))).transpose(3, 1, 2, 0)
     of_kernel = _convolve(shifted, gradient.transpose(1, 2, 0, 3), "VALID").transpose(1, 2, 0, 3)
     flat = gradient.reshape(-1, gradient.shape[-1])
-    of_bias = jnp.ones((1, len(flat)), flat.dtype) @ flat  # a matmul sums a hundred thousand rows three times as fast as sum
+    of_bias = jnp.ones((1, len(flat)), flat.dtype) @ flat  # in place of a sum: 4% of a training step
     return of_images, of_kernel, of_bias[0]
 
 
