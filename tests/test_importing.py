@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,19 @@ def test_odd_values_come_back_bit_for_bit(odd, tmp_path, name):
     after = record.read(tmp_path / "run")
     assert (after.run, after.outcome, imported.skipped) == (odd.run, "diverged", ())
     assert said(facts(after), name) == said(facts(odd), name)
+
+
+def test_what_the_client_says_of_its_own_accord_is_no_event(tmp_path, monkeypatch):
+    """It lists libraries that were imported before it, scikit-learn for the embedded digits."""
+    import comet_ml
+
+    monkeypatch.setattr(comet_ml.experiment, "ALREADY_IMPORTED_MODULES", {"sklearn"})
+    before = odd_record.write(tmp_path / "run")
+    assert "failed" not in delivery.deliver(before.directory, tracking.Destination("comet", "offline")).counts
+    with zipfile.ZipFile(next(replica(before.directory, "comet").glob("*.zip"))) as archive:
+        assert b"sys.already_imported_modules" in archive.read("messages.json")
+    imported = importing.import_run(replica(before.directory, "comet"), tmp_path / "back")
+    assert imported.skipped == () and said(facts(record.read(tmp_path / "back")), "comet") == said(facts(before), "comet")
 
 
 def test_what_a_format_cannot_carry_is_named(tmp_path):

@@ -101,7 +101,7 @@ def _marked(archive: comet_archive.Archive, messages: list[_Message], keep: fore
             yield from _event(archive, piece, keep, account, refused=mark == before)
         before, piece = mark, []
     rest = [name for name in comet_messages.read(piece, account).names()
-            if name not in ("run/outcome", comet_replica.AUTOMATIC_METRIC)]
+            if name not in ("run/outcome", comet_replica.AUTOMATIC_METRIC, *comet_messages.AUTOMATIC_OTHERS)]
     if rest:
         account.skip("events cut off at the end", ", ".join(rest[:3]))
 

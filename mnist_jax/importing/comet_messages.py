@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mnist_jax.importing import foreign
 
 _AUTOMATIC = ("curr_step", "curr_epoch")  # parameters that the client keeps for itself
-AUTOMATIC_OTHERS = ("Name", "offline_experiment", "hasNestedParams")
+AUTOMATIC_OTHERS = ("Name", "offline_experiment", "hasNestedParams", "sys.already_imported_modules")
 _DETAILS = ("hostname", "machine", "os", "os_release", "os_type", "processor", "python_version", "python_version_verbose",
             "python_exe", "user", "pid", "ip")
 
