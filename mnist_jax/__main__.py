@@ -50,6 +50,15 @@ def parser() -> argparse.ArgumentParser:
     reported.add_argument("--html", type=Path, default=Path("report.html"), help="the file, by default report.html")
     reported.set_defaults(call=_report)
 
+    compared = commands.add_parser("compare", help="Neptune and Comet on nine criteria, by what their clients do here",
+                                   epilog="example: mnist-jax compare runs/20260101-120000-cnn-digits --html=compare.html")
+    compared.add_argument("run", nargs="?", help=f"add what each tracker holds of it: {_RUN}")
+    compared.add_argument("--html", type=Path, help="write the whole, with its evidence, to this file")
+    compared.add_argument("--evidence", type=Path, metavar="DIR",
+                          help="keep the evidence there; where it lies there already, read it instead of probing again")
+    compared.add_argument("--json", action="store_true", help="print one JSON object")
+    compared.set_defaults(call=_compare)
+
     delivered = commands.add_parser("deliver", help="send what a tracker is missing",
                                     epilog="example: mnist-jax deliver runs/20260101-120000-cnn-digits --tracker=comet")
     delivered.add_argument("run", help=_RUN)
@@ -101,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0 done, 1 failed, 2 the user's mistake."""
     parsed = parser().parse_args(arguments)
     try:
-        if "run" in parsed:
+        if getattr(parsed, "run", None) is not None:
             parsed.run = catalog.find(parsed.run)
         return parsed.call(parsed)
     except errors.UserError as error:
@@ -133,6 +142,18 @@ def _list(parsed: argparse.Namespace) -> int:
 
 def _report(parsed: argparse.Namespace) -> int:
     print(report.write([catalog.find(name) for name in parsed.runs], parsed.html))
+    return 0
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from mnist_jax import compare
+
+    found = compare.compare(parsed.evidence, parsed.run)
+    if parsed.html:
+        compare.write(found, parsed.html)
+    print(json.dumps(compare.as_json(found), indent=1) if parsed.json else show.printable_lines(list(compare.lines(found))))
+    if parsed.html and not parsed.json:
+        print(parsed.html)
     return 0
 
 

@@ -57,3 +57,9 @@ def test_the_library_runs_where_the_other_tracker_is_absent(tracker, other, with
     refused = call(*config, f"--tracker={other}", f"--workdir={tmp_path / 'refused'}")
     assert refused.returncode == 2 and f"pip install 'mnist-jax[{other}]'" in refused.stderr
     assert not (tmp_path / "refused").exists()
+    if tracker == "comet":
+        return  # one of the two is enough for what takes half a minute
+    compared = call("-m", "mnist_jax", "compare", str(tmp_path / "run"))
+    titles = {"neptune": "Neptune", "comet": "Comet"}
+    assert compared.returncode == 0 and f"{titles[other]} is not installed" in compared.stdout, compared.stderr
+    assert f"{titles[tracker]}  " in compared.stdout and f"  {titles[other]}  " not in compared.stdout.partition("Table 1")[0]

@@ -77,6 +77,13 @@ def test_a_report_needs_the_record_and_nothing_above_it():
         assert inside <= {*GROUND, *RECORD_WING, "report"}, path
 
 
+def test_a_comparison_needs_the_record_the_loopback_servers_and_nothing_above_them():
+    for path in (PACKAGE / "compare").glob("*.py"):
+        outside, inside = imports(path)
+        assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}, path
+        assert inside <= {*GROUND, *RECORD_WING, "importing", "loopback", "report", "compare"}, path
+
+
 def test_a_loopback_server_needs_nothing_but_the_standard_library():
     for path in (PACKAGE / "loopback").glob("*.py"):
         outside, inside = imports(path)

@@ -64,7 +64,7 @@ def read(folder: Path, account: foreign.Account, budget: foreign.Budget) -> Log:
       UserError: a file of it cannot be read, or is damaged beyond going on.
     """
     metadata = _json_file(folder / "metadata.json", budget)
-    found = list(_operations(folder, account, budget))
+    found = list(operations(folder, account, budget))
     found.sort(key=lambda record: record["version"])
     created = _seconds(metadata.get("createdAt")) or (found[0].get("at", 0.0) if found else 0.0)
     log = Log(folder, str(metadata.get("containerId", "")), created, {}, [{}], [], False, set(), False)
@@ -87,7 +87,8 @@ def read(folder: Path, account: foreign.Account, budget: foreign.Budget) -> Log:
     return log
 
 
-def _operations(folder: Path, account: foreign.Account, budget: foreign.Budget) -> Iterator[dict[str, Any]]:
+def operations(folder: Path, account: foreign.Account, budget: foreign.Budget) -> Iterator[dict[str, Any]]:
+    """Yield the whole records of a run's logs as they lie: {"obj", "version", "at"}."""
     decoder = json.JSONDecoder()
     paths = [path for path in folder.glob("data-*.log") if re.fullmatch(r"data-\d{1,18}\.log", path.name)]
     for path in sorted(paths, key=lambda path: int(path.stem.partition("-")[2])):

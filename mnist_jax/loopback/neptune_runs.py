@@ -35,7 +35,10 @@ def run_of(store: neptune_store.Store, request: server.Request) -> neptune_store
 
 def _create(store: neptune_store.Store, request: server.Request) -> Any:
     asked = json.loads(request.body)
-    return _described(store.open_run(asked["projectIdentifier"], asked.get("customId")))
+    run = store.open_run(asked["projectIdentifier"], asked.get("customId"))
+    if asked.get("gitInfo"):
+        run.fields["source_code/git"] = neptune_store.Field("gitRef", asked["gitInfo"])
+    return _described(run)
 
 
 def _execute(store: neptune_store.Store, request: server.Request) -> Any:
@@ -61,6 +64,8 @@ def _properties(path: str, field: neptune_store.Field) -> Any:
             return {"last": value[-1].value if value else None}
         case "imageSeries" | "fileSet":
             return {}
+        case "gitRef":
+            return {name: value for name, value in field.value.items() if name != "commit"} | field.value["commit"]
         case "stringSet":
             return {"values": sorted(value)}
         case "file":

@@ -10,22 +10,27 @@ from typing import Any
 
 FIELD_KINDS = (
     "float", "int", "bool", "string", "datetime", "file", "fileSet", "floatSeries", "stringSeries", "imageSeries",
-    "stringSet", "experimentState", "artifact",
+    "stringSet", "experimentState", "artifact", "gitRef",
 )  # fmt: skip
 
+_TIME = {"type": "string", "format": "date-time"}
 _MODELS: dict[str, dict[str, Any]] = {
     "Plain": {},
     "ClientConfig": {"pyLibVersions": "Plain", "artifacts": "Plain", "multiPartUpload": "Plain"},
     "Attributes": {"attributes": ["Attribute"]},
     "Attribute": {f"{kind}Properties": "Plain" for kind in FIELD_KINDS},
     "Points": {"values": ["Plain"]},
-    "Moment": {"value": {"type": "string", "format": "date-time"}},
+    "Moment": {"value": _TIME},
+    "Creation": {"gitInfo": "Git"},
+    "Git": {"commit": "Commit"},
+    "Commit": {"commitDate": _TIME},  # the client gives a datetime, which only a declared one becomes text of
     "Upload": {"errors": ["Plain"]},
     "ArtifactFiles": {"files": ["ArtifactFile"]},
     "ArtifactFile": {"metadata": ["Plain"]},
 }
 
-# operationId -> (method, parameters, model of the answer). A parameter is in the query, unless it is marked.
+# operationId -> (method, parameters, model of the answer). A parameter is in the query, unless it is marked;
+# a body may have a model: body:name=Model.
 _ONE_FIELD = "experimentId attribute"
 _ONE_FILE = "experimentIdentifier attribute"
 _ARTIFACT = "projectIdentifier hash"
@@ -36,7 +41,8 @@ _OPERATIONS: dict[str, dict[str, tuple[str, str, Any]]] = {
         "getProject": ("get", "projectIdentifier", "Plain"),
     },
     "leaderboard": {
-        "createExperiment": ("post", "header:X-Neptune-CliVersion body:experimentCreationParams", "Plain"),
+        "createExperiment": ("post", "header:X-Neptune-CliVersion body:experimentCreationParams=Creation",
+                             "Plain"),
         "getExperiment": ("get", "experimentId", "Plain"),
         "getExperimentAttributes": ("get", "experimentId", "Attributes"),
         "executeOperations": ("post", "experimentId body:operations", ["Plain"]),
@@ -110,5 +116,6 @@ def _schema(model: Any) -> dict[str, Any]:
 def _parameter(words: str) -> dict[str, Any]:
     where, _, name = words.rpartition(":")
     if where == "body":
-        return {"name": name, "in": "body", "schema": {}}
+        name, _, model = name.partition("=")
+        return {"name": name, "in": "body", "schema": _schema(model) if model else {}}
     return {"name": name, "in": where or "query", "type": "string", "required": False}

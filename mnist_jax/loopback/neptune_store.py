@@ -41,7 +41,8 @@ class File(NamedTuple):
 @dataclasses.dataclass
 class Field:
     """One attribute. The value by kind: a series has list[Point], stringSet set[str], file File, fileSet
-    {path: bytes}, artifact its hash (see `Store.artifacts`), datetime unix milliseconds, the rest the value itself."""
+    {path: bytes}, artifact its hash (see `Store.artifacts`), datetime unix milliseconds, gitRef the commit and its
+    surroundings as they came, the rest the value itself."""
 
     kind: str
     value: Any

@@ -1,0 +1,106 @@
+"""The comparison as a value: a pure function of the evidence, and of a run's receipts where a run is given."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import errors, receipts, record
+from mnist_jax.compare import claims, criteria, evidence, facts, sandbox, thesis
+from mnist_jax.compare.criteria import Line
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What each tracker holds of one run, by its receipts."""
+
+    name: str
+    directory: str
+    events: dict[str, int]  # recorded, by kind
+    replicas: dict[str, dict[str, str]]  # by label, then by kind: "3 sent, 1 thinned"
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The two trackers on the nine criteria; a tracker that is not installed has no version and empty cells."""
+
+    versions: dict[str, str]
+    python: str
+    cells: dict[str, dict[str, criteria.Cell]]  # by criterion, then by tracker
+    facts: dict[str, dict[str, list[Line]]]  # by title, then by tracker
+    claims: list[claims.Claim]
+    verdict: list[Line]
+    run: Run | None
+
+
+def compare(kept: Path | str | None = None, run: Path | str | None = None) -> Comparison:
+    """Compare the two trackers by what their clients do on this machine.
+
+    Args:
+      kept: the folder of the evidence: read where it holds some, written by the probes where it holds none. By default
+        the clients are probed and the evidence is read and dropped. A probe takes about a minute on two cores.
+      run: a run's directory, whose receipts are added.
+
+    Raises:
+      UserError: no client is installed, the evidence is not whole, or `run` holds no run.
+    """
+    chosen = _of_run(Path(run)) if run is not None else None  # before the minute that the probes take
+    with tempfile.TemporaryDirectory(prefix="mnist-jax-evidence-") as dropped:
+        folder = Path(dropped) if kept is None else Path(kept)
+        if folder.exists() and not folder.is_dir():
+            raise errors.UserError(f"{folder}: expected a folder for the evidence, found a file; choose another --evidence")
+        if not any((folder / tracker / "client.json").exists() for tracker in thesis.TRACKERS):
+            if folder.is_dir() and any(folder.iterdir()):
+                raise errors.UserError(f"{folder}: expected a new or empty folder, or one with evidence, found other contents; "
+                                       f"choose another --evidence")
+            sandbox.probe(folder)
+        return fold(folder, chosen)
+
+
+def fold(folder: Path, run: Run | None = None) -> Comparison:
+    """Return what some evidence shows. Raises UserError where it is not whole, or no client was installed."""
+    found = [criteria.read(folder, tracker) for tracker in thesis.TRACKERS]
+    if not any(one.version for one in found):
+        raise errors.UserError("compare: expected neptune or comet-ml to be installed, found neither; run: "
+                               "pip install 'mnist-jax[neptune,comet]'")
+    by_tracker = {one.tracker: one for one in found}
+    present = [one for one in found if one.version]
+    return Comparison(
+        {one.tracker: one.version for one in found}, evidence.python(folder),
+        {name: {one.tracker: criteria.cell(one, name) for one in present} for name in thesis.CRITERIA},
+        {title: {one.tracker: call(one) for one in present} for title, call in facts.FACTS.items()},
+        [claims.judge(statement, by_tracker[statement.tracker]) for statement in thesis.TABLE], claims.verdict(found), run)
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return what `compare --json` prints: every statement with the places and words that show it."""
+    return _plain(comparison)
+
+
+def _of_run(directory: Path) -> Run:
+    recorded = record.read(directory)
+    kinds = Counter(type(entry.event).__name__ for entry in recorded.entries)
+    held = {}
+    for replica in receipts.replicas(directory):
+        states: dict[str, Counter[str]] = {}
+        for line in receipts.lines(directory, replica.label):
+            if line.get("opening") == "anew" or "forgotten" in line:
+                states.clear()
+            elif "sequence" in line:
+                states.setdefault(str(line["kind"]), Counter())[str(line["state"])] += 1
+        held[replica.label] = {kind: ", ".join(f"{times} {state}" for state, times in counts.items())
+                               for kind, counts in states.items()}
+    return Run(recorded.run.name or recorded.run.id, str(directory), dict(kinds), held)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {name: _plain(held) for name, held in zip(value._fields, value, strict=True)}
+    if isinstance(value, dict):
+        return {str(name): _plain(held) for name, held in value.items()}
+    return [_plain(held) for held in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,181 @@
+"""Reads what the probes left: what each client kept, which calls it took, what they cost. Every finding can be quoted."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mnist_jax import errors
+from mnist_jax.importing import comet_archive, foreign, neptune_log
+
+_QUOTED = 280  # characters
+
+
+class Quote(NamedTuple):
+    """A place in the evidence, and what stands there."""
+
+    place: str
+    text: str
+
+
+class Item(NamedTuple):
+    """Something that a client kept: Neptune's kind of operation or field and its path, or Comet's kind and name."""
+
+    kind: str
+    name: str
+    note: str  # what of it is kept, where that is not the whole
+    quote: Quote
+
+
+class Call(NamedTuple):
+    """A call that a probe made; see `probing.Probe.call`."""
+
+    criterion: str
+    words: str
+    leaves: str
+    reach: str
+    taken: bool
+    answer: str
+    quote: Quote
+
+
+class Probe(NamedTuple):
+    """What one probe left; everything is empty where its evidence is not there."""
+
+    items: tuple[Item, ...]
+    calls: tuple[Call, ...]
+    costs: dict[str, tuple[float, Quote]]  # seconds
+    outside: tuple[Quote, ...]  # what the client tried to reach
+    folder: Path
+
+    def kept(self, name: str) -> list[Item]:
+        """Return the items under a name, or under what begins with it as a path."""
+        return [item for item in self.items if item.name == name or item.name.startswith(f"{name}/")
+                or item.name.endswith(f"/{name}")]
+
+
+def version(evidence: Path, tracker: str) -> str:
+    """Return the version of the probed client; empty where it was not installed.
+
+    Raises:
+      UserError: the folder holds no evidence on this tracker.
+    """
+    return _client(evidence, tracker)["version"]
+
+
+def python(evidence: Path) -> str:
+    """Return the version of Python that the probes ran on."""
+    return _client(evidence, "neptune")["python"]
+
+
+def _client(evidence: Path, tracker: str) -> dict[str, str]:
+    try:
+        facts = json.loads((evidence / tracker / "client.json").read_text())
+        return {name: str(facts[name]) for name in ("version", "python", "time")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.UserError(f"{evidence}: expected the evidence of a comparison, found none on {tracker}; choose a new "
+                               f"folder for --evidence to probe again") from error
+
+
+def read(evidence: Path, tracker: str, name: str, mode: str) -> Probe:
+    """Return what one probe left."""
+    folder = evidence / tracker / f"{name}-{mode}"
+    calls: list[Call] = []
+    costs: dict[str, tuple[float, Quote]] = {}
+    for place, fact in _lines(evidence, folder / "said.jsonl"):
+        if "cost" in fact:
+            seconds = float(fact["seconds"])
+            costs[str(fact["cost"])] = (seconds, Quote(place, f"{fact['cost']}: {seconds:.3g} s"))
+        elif "call" in fact:
+            call = Call(fact["criterion"], fact["call"], fact["leaves"], fact["reach"], bool(fact["taken"]), fact["answer"],
+                        Quote(place, f"{fact['call']} -> {fact['answer']}"[:_QUOTED]))
+            calls.append(call)
+    outside = {fact["asked"]: Quote(place, f"tried to reach {fact['asked']}")
+               for place, fact in _lines(evidence, folder / "outside.jsonl")}
+    return Probe(tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()), folder)
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield every file that a client left and what a server holds, members of archives one by one."""
+    for path in [*sorted((folder / "left").rglob("*")), folder / "server.jsonl"]:
+        if not path.is_file():
+            continue
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield from ((f"{path.name}, {name}", archive.read(name)) for name in archive.namelist())
+        else:
+            yield path.name, path.read_bytes()
+
+
+def _items(evidence: Path, folder: Path) -> Iterator[Item]:
+    if (folder / "server.jsonl").is_file():
+        for place, fact in _lines(evidence, folder / "server.jsonl"):
+            quote = Quote(place, f"{fact['kind']} {fact['name']}: {json.dumps(fact['value'])}"[:_QUOTED])
+            yield Item(fact["kind"], fact["name"], fact.get("note", ""), quote)
+        return
+    for log in sorted((folder / "left").rglob("data-*.log")):
+        yield from _of_neptune(evidence, log.parent)
+    left = folder / "left"
+    for archive in sorted({*left.rglob("*.zip"), *(path.parent for path in left.rglob(comet_archive.MESSAGES))}):
+        if comet_archive.is_folder(archive) or comet_archive.is_archive(archive):
+            yield from _of_comet(evidence, archive)
+
+
+def _of_neptune(evidence: Path, folder: Path) -> Iterator[Item]:
+    for record in neptune_log.operations(folder, foreign.Account(), foreign.Budget(folder)):
+        operation = dict(record["obj"])
+        kind, name = str(operation.pop("type")), "/".join(map(str, operation.pop("path")))
+        if kind.startswith(("Clear", "Config")):  # they keep nothing
+            continue
+        note = ""
+        if kind in ("UploadFile", "UploadFileSet", "TrackFilesToArtifact") and not operation.get("tmp_file_name"):
+            note = "its path only, not its bytes"
+        place = f"{folder.relative_to(evidence)}, operation {record['version']}"
+        yield Item(kind, name, note, Quote(place, f"{kind} {name} {json.dumps(operation)}"[:_QUOTED]))
+
+
+def _of_comet(evidence: Path, path: Path) -> Iterator[Item]:
+    with comet_archive.Archive(path, foreign.Account(), allow_outside=False) as archive:
+        place = str(path.relative_to(evidence))
+        for number, (kind, payload) in enumerate(archive.messages(), 1):
+            shown = {name: value for name, value in payload.items() if name not in ("message_id", "local_timestamp")}
+            quote = Quote(f"{place}, message {number}", f"{kind} {json.dumps(shown)}"[:_QUOTED])
+            yield Item(*_named(kind, payload), "", quote)
+        for tag in (archive.experiment() or {}).get("tags") or []:
+            yield Item("tag", f"tag {tag}", "", Quote(f"{place}, {comet_archive.EXPERIMENT}", f"tags: {tag}"))
+
+
+def _named(kind: str, payload: dict[str, Any]) -> tuple[str, str]:
+    """Return the kind and name of a message's fact, in the words in which a server holds it."""
+    match kind:
+        case "metric_msg":
+            return "metric", str(payload["metric"]["metricName"])
+        case "parameter_msg":
+            return "parameter", str((payload.get("param") or payload["params"])["paramName"])
+        case "log_other":
+            return "other", str(payload["key"])
+        case "system_info":
+            return kind, str(payload["system_info"]["key"])
+        case "file_upload":
+            about = payload.get("additional_params") or {}
+            name = str(about.get("fileName") or about.get("figName") or payload["upload_type"])
+            return str(payload["upload_type"]), f"{about['groupingName']}/{name}" if about.get("groupingName") else name
+        case "register_model":
+            return "registry", f"registered {payload['model_name']}"
+    return kind, kind
+
+
+def _lines(evidence: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the JSON objects of a file with their places; what is no whole line is passed over."""
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(errors="replace").split("\n"), 1):
+        try:
+            fact = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(fact, dict):
+            yield f"{path.relative_to(evidence)}, line {number}", fact

@@ -1,0 +1,154 @@
+"""The comparison as one HTML file that opens offline; every statement links to the evidence quoted at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mnist_jax import blobs, errors
+from mnist_jax.compare import criteria, evidence, thesis
+from mnist_jax.compare.comparison import Comparison
+from mnist_jax.compare.criteria import Line
+from mnist_jax.report import html
+
+_HERE = Path(__file__).parent
+_GLANCE = ("by itself", "by a call", "elsewhere")
+_SHOWN = 8  # of what is kept by itself, before the rest is folded away
+
+
+def write(comparison: Comparison, path: Path | str) -> Path:
+    """Write the comparison as HTML and return the file's path. Raises UserError where it cannot be written."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blobs.write_atomically(path, of(comparison).encode())
+    except OSError as error:
+        raise errors.UserError(f"{path}: expected a file that can be written, found: {error.strerror}; choose another "
+                               f"--html") from error
+    return path
+
+
+def of(comparison: Comparison) -> str:
+    """Return the page."""
+    notes = _Notes()
+    trackers = [tracker for tracker in thesis.TRACKERS if comparison.versions[tracker]]
+    titles = [f"{thesis.TITLES[tracker]} {comparison.versions[tracker]}" for tracker in trackers]
+    missing = [thesis.TITLES[tracker] for tracker in thesis.TRACKERS if tracker not in trackers]
+    absent = "".join(f"<p><strong>{name} is not installed here: nothing is said of it.</strong></p>" for name in missing)
+    cells = [(criterion, [_cell(held[tracker], notes) for tracker in trackers]) for criterion, held in comparison.cells.items()]
+    told = [(title, [_listed(held[tracker], notes) for tracker in trackers]) for title, held in comparison.facts.items()]
+    claims = [(thesis.TITLES[claim.statement.tracker], [html.text(claim.statement.text),
+                                                        f"<strong>{claim.finding}</strong>: {_line(claim.why, notes)}"])
+              for claim in comparison.claims]
+    verdict = f"<p>The thesis's verdict: {html.text(thesis.VERDICT)}</p>" + _listed(comparison.verdict, notes)
+    since = "<p>The services' own pages, and what they do with what they were sent.</p>" + _list(
+        f'{html.text(thesis.TITLES[tracker])}: {html.text(text)} <a href="{html.text(source)}">Source</a>'
+        for tracker, text, source in thesis.SINCE)
+    title = "Neptune and Comet on nine criteria"
+    glance = html.table("At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them",
+                        ("criterion", *(f"{thesis.TITLES[tracker]} {what}" for tracker in trackers for what in _GLANCE)),
+                        [(criterion, *(told for tracker in trackers for told in _glance(held[tracker])))
+                         for criterion, held in comparison.cells.items()])
+    body = "".join((
+        html.section("verdict", "In short", absent, verdict, glance),
+        html.section("criteria", "The nine criteria", _table("What each keeps", ("criterion", *titles), cells)),
+        html.section("facts", "Across the criteria", _table("Across the criteria", ("what", *titles), told)),
+        html.section("thesis", "Table 1 of the thesis, held against this",
+                     _table("Statements of Table 1", ("of", "statement", "today"), claims)),
+        html.section("since", "What no probe here can show", since),
+        html.section("run", "What each tracker holds of a run", _run(comparison)),
+        html.section("evidence", "Evidence", notes.html())))
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>{(_HERE.parent / "report" / "page.css").read_text()}{(_HERE / "page.css").read_text()}</style></head>
+<body><a class="skip" href="#main">To the content</a>
+<header><h1>{title}</h1><p>{html.text(", ".join(titles))}, Python {html.text(comparison.python)}; what the clients did on this
+machine, each in a sandbox without a network: offline, and
+online against servers on this machine that take what a client sends. Numbers in brackets lead to what shows it.</p></header>
+<main id="main">{body}</main></body></html>
+"""
+
+
+class _Notes:
+    """The evidence that was pointed to, numbered in the order in which it is met."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[evidence.Quote, int] = {}
+
+    def link(self, quotes: Iterable[evidence.Quote]) -> str:
+        numbers = [self._numbers.setdefault(quote, len(self._numbers) + 1) for quote in quotes]
+        return "".join(f' <a class="note" href="#e{number}" aria-label="evidence {number}">[{number}]</a>'
+                       for number in numbers)
+
+    def html(self) -> str:
+        shown = "".join(f'<li id="e{number}"><span>{html.text(quote.place)}</span> <code>{html.text(quote.text)}</code></li>'
+                        for quote, number in self._numbers.items())
+        return f'<ol class="evidence">{shown}</ol>' if shown else ""
+
+
+def _cell(cell: criteria.Cell, notes: _Notes) -> str:
+    kept: dict[str, tuple[Line, list[str]]] = {}
+    for mode in criteria.MODES:
+        for line in cell.automatic[mode]:
+            kept.setdefault(line.text, (line, []))[1].append(mode)
+    named = [_line(line, notes) + ("" if len(modes) == len(criteria.MODES) else f" ({modes[0]} only)")
+             for line, modes in kept.values()]
+    shown = ", ".join(named[:_SHOWN]) or "nothing"
+    if named[_SHOWN:]:
+        shown += html.details(f"and {len(named) - _SHOWN} more", f"<p>{', '.join(named[_SHOWN:])}</p>")
+    calls = _list(f"<code>{html.text(words)}</code><br>{_answers(answers, notes)}" for words, answers in cell.calls.items())
+    reach = _listed(cell.reach, notes)
+    return (f'<h3>By itself</h3><div>{shown}</div><h3>By a call</h3>{calls or "<p>none tried</p>"}'
+            + (f"<h3>From another run</h3>{reach}" if reach else ""))
+
+
+def _glance(cell: criteria.Cell) -> tuple[str, str, str]:
+    names = {line.text for mode in criteria.MODES for line in cell.automatic[mode]}
+    return f"{len(names)} things" if names else "nothing", cell.kept(), cell.ways()
+
+
+def _answers(answers: dict[str, criteria.Answer], notes: _Notes) -> str:
+    told = []
+    for mode, answer in answers.items():
+        kind = {criteria.KEPT: "good", criteria.ANSWERED: "good", criteria.PARTLY: "part"}.get(answer.outcome, "bad")
+        note = f": {html.text(answer.note)}" if answer.note else ""
+        told.append(f'<span class="{kind}">{mode}: {answer.outcome}</span>{note}{notes.link([answer.quote])}')
+    return "<br>".join(told)
+
+
+def _run(comparison: Comparison) -> str:
+    run = comparison.run
+    if run is None:
+        return ""
+    if not run.replicas:
+        return f"<p>{html.text(run.name)} ({html.text(run.directory)}) was delivered to no tracker yet.</p>"
+    rows = [(kind, count, *(held.get(kind, "pending") for held in run.replicas.values())) for kind, count in run.events.items()]
+    return html.table(f"{run.name}, {run.directory}: its events, by receipts", ("event", "recorded", *run.replicas), rows)
+
+
+def _line(line: Line, notes: _Notes) -> str:
+    return html.text(line.text) + notes.link(line.quotes)
+
+
+def _listed(lines: Iterable[Line], notes: _Notes) -> str:
+    return _list(_line(line, notes) for line in lines)
+
+
+def _list(items: Iterable[str]) -> str:
+    shown = "".join(f"<li>{item}</li>" for item in items)
+    return f"<ul>{shown}</ul>" if shown else ""
+
+
+def _table(caption: str, head: Iterable[str], rows: Iterable[tuple[str, list[str]]]) -> str:
+    """Return a table whose cells are HTML; on a narrow screen each row is a block, and each cell says whose it is."""
+    titles = list(head)
+    heads = "".join(f'<th scope="col">{html.text(title)}</th>' for title in titles)
+    lines = "".join(f'<tr><th scope="row">{html.text(first)}</th>'
+                    + "".join(f'<td data-of="{html.text(title)}">{cell}</td>'
+                              for title, cell in zip(titles[1:], rest, strict=True))
+                    + "</tr>" for first, rest in rows)
+    return (f'<table class="stacked"><caption>{html.text(caption)}</caption><thead><tr>{heads}</tr></thead>'
+            f"<tbody>{lines}</tbody></table>")

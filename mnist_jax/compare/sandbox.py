@@ -1,0 +1,145 @@
+"""Runs the probe programs, each in a folder of its own, and leaves what shows what the clients did: the evidence.
+
+A program gets a home, a git repository with uncommitted changes, fake credentials and no network but 127.0.0.1. What it
+leaves is kept in `<evidence>/<tracker>/<probe>-<mode>/`:
+
+    said.jsonl      which calls the client took, with its answers, and what they cost
+    output.txt      what the program and the client printed
+    outside.jsonl   what the client tried to reach beyond this machine
+    left/           the client's own files
+    server.jsonl    what the loopback server holds, a fact a line
+    end.json        exit code, and seconds in all
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnist_jax.compare import comet_probe, holdings, neptune_probe, probing
+from mnist_jax.loopback import comet, neptune
+
+PROGRAMS = {"neptune": neptune_probe, "comet": comet_probe}
+DISTRIBUTIONS = {"neptune": "neptune", "comet": "comet_ml"}
+OFFLINE, ONLINE = ("bare", "called", "points", "killed"), ("bare", "called", "points", "again")
+REMOTE = f"https://ada:{probing.PLANTED_REMOTE}@example.invalid/digits.git"
+_LIMIT_S = 100
+_PACKAGES = Path(__file__).parent.parent.parent
+# An audit hook sees every connection and every name looked up, those of threads and of C code, too.
+_GUARD = """
+import json, os, sys
+def only_loopback(event, arguments):
+    asked = None
+    if event in ("socket.connect", "socket.sendto") and isinstance(arguments[-1], tuple):
+        asked = arguments[-1][0]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        asked = arguments[0]
+    asked = asked.decode() if isinstance(asked, bytes) else asked
+    if asked not in (None, "", "127.0.0.1", "::1", "localhost"):
+        log = os.open(os.environ["PROBE_OUTSIDE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(log, (json.dumps({"asked": asked}) + "\\n").encode())
+        os.close(log)
+        raise ConnectionRefusedError(f"this sandbox has no network: {asked}")
+sys.addaudithook(only_loopback)
+"""
+
+
+def probe(evidence: Path, trackers: tuple[str, ...] = tuple(PROGRAMS)) -> None:
+    """Probe the installed clients and write the evidence; a client that is not installed is said to be absent.
+
+    Takes about a minute on two cores: a process a probe, one tracker beside the other.
+    """
+    with concurrent.futures.ThreadPoolExecutor(len(trackers)) as pool:
+        for done in [pool.submit(_probe_one, evidence / tracker, tracker) for tracker in trackers]:
+            done.result()
+
+
+def _probe_one(evidence: Path, tracker: str) -> None:
+    evidence.mkdir(parents=True, exist_ok=True)
+    try:
+        version = importlib.metadata.version(DISTRIBUTIONS[tracker])
+    except importlib.metadata.PackageNotFoundError:
+        version = ""
+    (evidence / "client.json").write_text(json.dumps({"tracker": tracker, "version": version, "python": sys.version.split()[0],
+                                                      "time": time.strftime("%Y-%m-%d")}))
+    if not version:
+        return
+    for name in OFFLINE:
+        _run(evidence / f"{name}-offline", tracker, name, {})
+    for name in ONLINE[:3]:
+        with _serve(tracker) as (environment, dump, first):
+            _run(evidence / f"{name}-online", tracker, name, environment)
+            dump(evidence / f"{name}-online")
+            if name == "called":
+                _run(evidence / "again-online", tracker, "again", environment | {"PROBE_FIRST": first()})
+                dump(evidence / "again-online")
+
+
+@contextlib.contextmanager
+def _serve(tracker: str) -> Iterator[tuple[dict[str, str], holdings.Dump, holdings.First]]:
+    """Serve a loopback: what leads a client to it, what writes down what it holds, what names its first run."""
+    if tracker == "neptune":
+        with neptune.serve() as (running, runs):
+            yield ({"NEPTUNE_API_TOKEN": neptune.token(running.url)}, lambda folder: holdings.neptune(runs, folder),
+                   lambda: next((run.sys_id for run in runs.runs.values()), ""))
+    else:
+        with comet.serve() as (running, kept):
+            yield (comet.environment(running.url), lambda folder: holdings.comet(kept, folder),
+                   lambda: next(iter(kept.experiments), ""))
+
+
+def _run(kept: Path, tracker: str, name: str, environment: dict[str, str]) -> None:
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mnist-jax-probe-") as made:
+        box = Path(made)
+        work, home, temporary, guard = (box / part for part in ("digits", "home", "tmp", "guard"))
+        for folder in (work, home, temporary, guard):
+            folder.mkdir()
+        (guard / "sitecustomize.py").write_text(_GUARD)
+        _repository(work, tracker)
+        environment = {
+            "PATH": os.environ.get("PATH", ""), "HOME": str(home), "TMPDIR": str(temporary), "OAUTHLIB_INSECURE_TRANSPORT": "1",
+            "PYTHONPATH": f"{guard}{os.pathsep}{_PACKAGES}", "PROBE": name,
+            "PROBE_MODE": "online" if environment else "offline",
+            "PROBE_SAID": str(kept / "said.jsonl"), "PROBE_OUTSIDE": str(kept / "outside.jsonl"), "JAX_PLATFORMS": "cpu",
+            "USER": "ada", **environment}
+        started = time.perf_counter()
+        with (kept / "output.txt").open("w") as output:
+            try:
+                code = subprocess.run([sys.executable, "train.py", "--learning_rate=0.1", f"--password={probing.PLANTED_ARGUMENT}"],
+                                      cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False,
+                                      stdin=subprocess.DEVNULL, timeout=_LIMIT_S).returncode
+            except subprocess.TimeoutExpired:
+                code = 124
+        seconds = time.perf_counter() - started
+        left = {"neptune": work / ".neptune", "comet": work / ".cometml-runs"}[tracker]
+        if left.exists():
+            shutil.copytree(left, kept / "left", symlinks=True, dirs_exist_ok=True)
+        if name == "killed" and tracker == "comet":  # until its end the client's data lies in a temporary folder
+            for messages in temporary.glob("*/messages.json"):
+                shutil.copytree(messages.parent, kept / "left" / messages.parent.name, symlinks=True)
+        (kept / "end.json").write_text(json.dumps({"code": code, "seconds": round(seconds, 2), "folder": str(work)}))
+
+
+def _repository(work: Path, tracker: str) -> None:
+    """Make a git repository of the program, with a change that is not committed; without git, only the files."""
+    source = Path(str(PROGRAMS[tracker].__file__)).read_text()
+    (work / "train.py").write_text(source)
+    (work / "helpers.py").write_text("# what a user imports\n")
+    identity = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.invalid", "GIT_COMMITTER_NAME": "Ada",
+                "GIT_COMMITTER_EMAIL": "ada@example.invalid", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    if shutil.which("git"):
+        for command in (("init", "-q", "-b", "main"), ("remote", "add", "origin", REMOTE), ("add", "."),
+                        ("commit", "-q", "-m", "First")):
+            subprocess.run(["git", *command], cwd=work, check=True, env={"PATH": os.environ.get("PATH", ""), **identity})
+    (work / "helpers.py").write_text("# what a user imports, changed since the commit\n")
