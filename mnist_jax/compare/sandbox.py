@@ -116,9 +116,10 @@ def _run(kept: Path, tracker: str, name: str, environment: dict[str, str]) -> No
         started = time.perf_counter()
         with (kept / "output.txt").open("w") as output:
             try:
-                code = subprocess.run([sys.executable, "train.py", "--learning_rate=0.1", f"--password={probing.PLANTED_ARGUMENT}"],
-                                      cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False,
-                                      stdin=subprocess.DEVNULL, timeout=_LIMIT_S).returncode
+                code = subprocess.run(
+                    [sys.executable, "train.py", "--learning_rate=0.1", f"--password={probing.PLANTED_ARGUMENT}"], cwd=work,
+                    env=environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+                    timeout=_LIMIT_S).returncode
             except subprocess.TimeoutExpired:
                 code = 124
         seconds = time.perf_counter() - started
