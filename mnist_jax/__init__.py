@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mnist_jax.background import deliver as deliver
     from mnist_jax.catalog import rows as list_runs  # noqa: F401
+    from mnist_jax.compare.comparison import compare as compare_trackers  # noqa: F401
+    from mnist_jax.compare.page import write as write_comparison  # noqa: F401
     from mnist_jax.data import load as load_data  # noqa: F401
     from mnist_jax.errors import UserError as UserError
     from mnist_jax.experiment import Result as Result
@@ -40,7 +42,8 @@ _PUBLIC = {"UserError": "errors.UserError", "Result": "experiment.Result", "run"
            "import_run": "importing.run.import_run", "export_parquet": "parquet.export", "load_config": "settings.load_config",
            "load_data": "data.load", "load_model": "predict.load_model",
            "predict_images": "predict.predict", "reproduce_run": "reproduce.reproduce",
-           "list_runs": "catalog.rows", "write_report": "report.page.write"}
+           "list_runs": "catalog.rows", "write_report": "report.page.write",
+           "compare_trackers": "compare.comparison.compare", "write_comparison": "compare.page.write"}
 __all__ = [*_PUBLIC]
 
 

@@ -1,4 +1,4 @@
-"""What a person watches while a run trains: one bar that moves within an epoch. Quiet where there is no terminal."""
+"""What a person watches while a run trains: one bar that moves within an epoch, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ Progress = Callable[[int, float, float, float], None]  # completed updates, loss
 
 def bar(total: int, steps_per_epoch: int) -> Any:
     """Return a progress bar over all updates of a run, or None where nobody watches."""
-    if not sys.stderr.isatty():
+    notebook = _in_notebook()
+    if not notebook and not sys.stderr.isatty():
         return None
     import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    known = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # where a terminal does not know, tqdm would show nothing
-    size = {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
-    shown = tqdm.tqdm(total=total, bar_format=layout, leave=False, **size)
+    # Where a terminal does not know its size, tqdm would show nothing.
+    known = not notebook and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    size = {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 24}
+    # In a notebook it is output like any other, and stays; what goes to stderr is shown there as if it were a warning.
+    shown = tqdm.tqdm(total=total, bar_format=layout, leave=notebook, file=sys.stdout if notebook else None, **size)
 
     def update(step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         epochs = total // steps_per_epoch
@@ -30,3 +33,8 @@ def bar(total: int, steps_per_epoch: int) -> Any:
             shown.close()
 
     return update
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")  # IPython on a terminal has none

@@ -45,12 +45,8 @@ def of(comparison: Comparison) -> str:
         f'{html.text(thesis.TITLES[tracker])}: {html.text(text)} <a href="{html.text(source)}">Source</a>'
         for tracker, text, source in thesis.SINCE)
     title = "Neptune and Comet on nine criteria"
-    glance = html.table("At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them",
-                        ("criterion", *(f"{thesis.TITLES[tracker]} {what}" for tracker in trackers for what in _GLANCE)),
-                        [(criterion, *(told for tracker in trackers for told in _glance(held[tracker])))
-                         for criterion, held in comparison.cells.items()])
     body = "".join((
-        html.section("verdict", "In short", absent, verdict, glance),
+        html.section("verdict", "In short", absent, verdict, glance(comparison)),
         html.section("criteria", "The nine criteria", _table("What each keeps", ("criterion", *titles), cells)),
         html.section("facts", "Across the criteria", _table("Across the criteria", ("what", *titles), told)),
         html.section("thesis", "Table 1 of the thesis, held against this",
@@ -70,6 +66,15 @@ machine, each in a sandbox without a network: offline, and
 online against servers on this machine that take what a client sends. Numbers in brackets lead to what shows it.</p></header>
 <main id="main">{body}</main></body></html>
 """
+
+
+def glance(comparison: Comparison) -> str:
+    """Return the comparison as one HTML table: a row a criterion."""
+    trackers = [tracker for tracker in thesis.TRACKERS if comparison.versions[tracker]]
+    return html.table("At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them",
+                      ("criterion", *(f"{thesis.TITLES[tracker]} {what}" for tracker in trackers for what in _GLANCE)),
+                      [(criterion, *(told for tracker in trackers for told in _glance(held[tracker])))
+                       for criterion, held in comparison.cells.items()])
 
 
 class _Notes:
