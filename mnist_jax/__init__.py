@@ -50,5 +50,6 @@ __all__ = [*_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         module, _, member = _PUBLIC[name].rpartition(".")
-        return getattr(importlib.import_module(f"mnist_jax.{module}"), member)
+        value = globals()[name] = getattr(importlib.import_module(f"mnist_jax.{module}"), member)
+        return value
     raise AttributeError(f"module 'mnist_jax' has no attribute {name!r}")

@@ -70,7 +70,7 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
       config: checked settings, or a ConfigDict with every key.
       tracker: comma-separated names, or third parties' objects; "local" is the record alone.
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
-      workdir: the run's directory; by default runs/<time>-<name>.
+      workdir: the run's directory; by default `runs/<time>-<name>`.
       parent: directory of a run to go on from, as a new run: more epochs, another learning rate.
       reproduces: id of a run that this one repeats from the beginning; recorded as its parent.
       stop_after: interrupt the run after so many updates.

@@ -1,6 +1,9 @@
 """What the tests share: a world without credentials, a small learnable data set, and one finished run of it."""
 
+import fcntl
 import gzip
+import os
+import time
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +12,7 @@ import pytest
 
 import online
 from mnist_jax import experiment, settings
+from mnist_jax.compare import sandbox
 
 # A shared machine may stall at any moment: a test is about what comes out, not about when.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -58,6 +62,21 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
     content = header + array.astype(np.uint8).tobytes()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.fixture(scope="session")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Probe both clients once for all processes of the tests; return the folder of the evidence. Tests change copies of it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / "probing").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "evidence").exists():
+            started = time.monotonic()
+            sandbox.probe(shared / "evidence")
+            assert time.monotonic() - started < 120  # the promise of the command, with other tests beside it
+    return shared / "evidence"
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,11 @@
 import json
 import re
 import shutil
-import time
 
 import pytest
 
 from mnist_jax import __main__, compare, errors
 from mnist_jax.compare import claims, comparison, criteria, page, sandbox, thesis
-
-
-@pytest.fixture(scope="module")
-def probed(tmp_path_factory):
-    """Probe both clients once; return the folder of the evidence."""
-    folder = tmp_path_factory.mktemp("probed") / "evidence"
-    started = time.monotonic()
-    sandbox.probe(folder)
-    assert time.monotonic() - started < 120  # the promise of the command, with the tests beside it
-    return folder
 
 
 @pytest.fixture
