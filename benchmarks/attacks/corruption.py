@@ -1,0 +1,185 @@
+"""One flipped bit or a cut in every kind of file: it is named, or means nothing; never a wrong result, a traceback, a hang."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attacks import world
+from attacks.world import Attack, World
+from mnist_jax import checkpoint, data, errors, events, record, settings, sources
+from mnist_jax.importing import run as importing
+
+
+def recorded(around: World, chance: random.Random, folder: Path) -> str:
+    """run.json or events.jsonl: `show` names the damage, or says what it said before."""
+    directory = around.copy(folder)
+    done = world.damage(directory / chance.choice(("run.json", "events.jsonl")), chance)
+    told = world.command("show", directory, "--json")
+    if problem := told.fault((0, 1, 2)):
+        return f"{done}: {problem}"
+    if told.code:
+        return ""
+    # A last line that a cut has torn is that of a crash: what is before it is the record, and the outcome says so.
+    facts, whole = world.shown(directory), world.shown(around.whole)
+    shorter = facts["events"] < whole["events"] and facts["outcome"] != "finished"
+    return "" if facts == whole or shorter else f"{done}: show says something else"
+
+
+def blob(around: World, chance: random.Random, folder: Path) -> str:
+    """A picture, a model, a table: `report` and `predict` name it."""
+    directory = around.copy(folder)
+    found = record.read(directory)
+    kind, command = chance.choice((
+        (events.Image, ("report", directory, f"--html={folder / 'report.html'}")),
+        (events.Artifact, ("report", directory, f"--html={folder / 'report.html'}")),
+        (events.Model, ("predict", directory, _picture(folder)))))
+    blobs = [fact.blob for fact in found.of(kind) if getattr(fact, "name", "") not in ("learning_curves", "confusion_matrix")]
+    done = world.damage(directory / "blobs" / chance.choice(blobs).sha256, chance)
+    told = world.command(*command)
+    return f"{done}: {told.fault((1, 2)) or ''}" if told.fault((1, 2)) else ""
+
+
+def checkpoints(around: World, chance: random.Random, folder: Path) -> str:
+    """A checkpoint: it is named and the one before it used, or none is."""
+    directory = around.copy(folder)
+    files = sorted((directory / "checkpoints").iterdir())
+    whole, _ = checkpoint.newest(directory)
+    done = world.damage(chance.choice(files), chance)
+    found, damaged = checkpoint.newest(directory)
+    assert whole is not None
+    if found is None or found.step < whole.step:
+        return "" if damaged else f"{done}: an older state, and nothing was said"
+    same = all(array.tobytes() == whole.arrays[path].tobytes() for path, array in found.arrays.items())
+    return "" if same else f"{done}: another state"
+
+
+def cache(around: World, chance: random.Random, folder: Path) -> str:
+    """The cache of decoded arrays: it is made again."""
+    with _cache(folder / "cache"):
+        dataset = _dataset(str(_idx(around)))
+        before = data.load(dataset)
+        (kept,) = (folder / "cache").glob("*.npz")
+        done = world.damage(kept, chance)
+        after = data.load(dataset)
+    return "" if before.train.digest == after.train.digest and before.test.digest == after.test.digest else done
+
+
+def idx_files(around: World, chance: random.Random, folder: Path) -> str:
+    """IDX files, plain and gzipped: the damage is named, or the digest, which every run records, is another."""
+    copied = Path(shutil.copytree(_idx(around), folder / "idx"))
+    path = chance.choice(sorted(copied.iterdir()))
+    if chance.random() < 0.5:
+        packed = path.with_name(path.name + ".gz")
+        packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+        path.unlink()
+        path = packed
+    done = world.damage(path, chance)
+    before = data.load(_dataset(str(_idx(around))))
+    try:
+        with _cache(folder / "cache"):
+            after = data.load(_dataset(str(copied)))
+    except errors.UserError:
+        return ""
+    pairs = [(getattr(before, split), getattr(after, split)) for split in ("train", "test")]
+    same = [one.images.tobytes() == other.images.tobytes() and one.labels.tobytes() == other.labels.tobytes()
+            for one, other in pairs]
+    digests = [one.digest == other.digest for one, other in pairs]
+    return "" if same == digests else f"{done}: other data under the same digest"
+
+
+def replica(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
+    """An offline replica of ours: `import` names the damage, or gives the same events."""
+    source = Path(shutil.copytree(around.whole / "deliveries" / f"{tracker}-offline", folder / "left"))
+    files = [path for path in source.rglob("*") if path.is_file() and path.stat().st_size and (
+        path.name.startswith("data-") or path.suffix == ".zip")]
+    done = world.damage(chance.choice(files), chance)
+    told = world.command("import", source, f"--workdir={folder / 'back'}")
+    if problem := told.fault((0, 2)):
+        return f"{done}: {problem}"
+    if told.code or "skipped: " in told.out:
+        return ""
+    there, whole = _facts(record.read(folder / "back")), _facts(record.read(_imported(around, tracker)))
+    return "" if there == whole else f"{done}: other events, and nothing was said"
+
+
+def model(around: World, chance: random.Random, folder: Path) -> str:
+    """A model file: `predict` names the damage, or answers the same."""
+    (fact,) = record.read(around.whole).of(events.Model)
+    path = folder / "digits.model.zip"
+    path.write_bytes(record.read(around.whole).bytes_of(fact.blob))
+    before = world.command("predict", path, _picture(folder), "--json")
+    done = world.damage(path, chance)
+    after = world.command("predict", path, _picture(folder), "--json")
+    if problem := after.fault((0, 2)):
+        return f"{done}: {problem}"
+    return "" if after.code or after.out == before.out else f"{done}: another answer"
+
+
+def registered(around: World, chance: random.Random, folder: Path) -> str:
+    """A file of a registry: `registry verify` and `show` name it, or nothing has changed."""
+    place = f"--registry={folder / 'registry'}"
+    for command in (("register", "digits", around.whole), ("promote", "digits@1", "production")):
+        if problem := world.command("registry", *command, place).fault((0,)):
+            return problem
+    before = world.command("registry", "show", "digits@production", "--json", place).out
+    path = chance.choice([path for path in (folder / "registry").rglob("*") if path.is_file() and path.stat().st_size])
+    done = world.damage(path, chance)
+    verified = world.command("registry", "verify", "digits@production", place)
+    if problem := verified.fault():
+        return f"{done}: {problem}"
+    after = world.command("registry", "show", "digits@production", "--json", place)
+    if problem := after.fault():
+        return f"{done}: {problem}"
+    # A torn last line is that of a crash: the alias, the last thing said, is then not there, which is said, too.
+    return "" if verified.code or after.out == before else f"{done}: verified, and another"
+
+
+def _facts(found: record.Recorded) -> list[Any]:
+    return [(type(entry.event).__name__, json.dumps(events.to_json(entry.event), sort_keys=True)) for entry in found.entries
+            if not (isinstance(entry.event, events.Text) and entry.event.name == "imported")]
+
+
+@functools.cache
+def _imported(around: World, tracker: str) -> Path:
+    source = around.whole / "deliveries" / f"{tracker}-offline"
+    return importing.import_run(source, around.folder / f"imported-{tracker}").directory
+
+
+@functools.cache
+def _idx(around: World) -> Path:
+    return world.idx_folder(around.folder / "idx")
+
+
+def _picture(folder: Path) -> Path:
+    from PIL import Image
+
+    path = folder / "three.png"
+    Image.fromarray(sources.load("digits", "").arrays["test"][0][3, ..., 0]).save(path)
+    return path
+
+
+def _dataset(folder: str) -> settings.Dataset:
+    return settings.Dataset("mnist", folder, 100, 0, False)
+
+
+def _cache(folder: Path) -> Any:
+    from unittest import mock
+
+    return mock.patch.dict("os.environ", {"MNIST_JAX_CACHE": str(folder)})
+
+
+_KINDS: list[tuple[str, Callable[[World, random.Random, Path], str], int]] = [
+    ("events and run.json", recorded, 400), ("pictures, tables and models in a record", blob, 200),
+    ("checkpoints", checkpoints, 200), ("the cache of decoded data", cache, 100), ("IDX files", idx_files, 200),
+    ("Neptune folders of ours", functools.partial(replica, "neptune"), 300),
+    ("Comet archives of ours", functools.partial(replica, "comet"), 200), ("model files", model, 200),
+    ("registries", registered, 200)]
+ATTACKS = [Attack("corruption", f"a flipped bit or a cut in {kind} is named or means nothing", attempts, 4, attempt)
+           for kind, attempt, attempts in _KINDS]

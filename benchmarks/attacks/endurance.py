@@ -1,0 +1,75 @@
+"""Two thousand epochs beside both trackers, and a million points: memory and open files stay flat, reading stays fast."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+import kills
+from attacks import world
+from attacks.world import Attack, World
+from mnist_jax import events, record
+
+_EPOCHS, _POINTS = 2_000, 1_000_000
+_SETTLED = 0.25  # of a run, before its memory is taken as the measure
+
+
+def long_run(around: World, chance: random.Random, folder: Path) -> str:
+    """Memory and open files of the run and of its deliveries in the last quarter are those of the second."""
+    config = ["--config=configs/mlp.py:digits", f"--config.epochs={_EPOCHS}"]
+    process = kills.start(folder / "run", config, "neptune,comet", "offline")
+    samples: list[tuple[float, int]] = []  # bytes and files of the run itself
+    while process.poll() is None:
+        try:
+            seen = psutil.Process(process.pid)
+            samples.append((seen.memory_info().rss, seen.num_fds()))
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.5)
+    _, problems = process.communicate()
+    if process.returncode:
+        return f"exit code {process.returncode}: {problems.decode()[-200:]}"
+    quarter = len(samples) // 4
+    early, late = samples[quarter:2 * quarter], samples[3 * quarter:]
+    memory = max(kept for kept, _ in late) / max(kept for kept, _ in early)
+    files = max(held for _, held in late) - max(held for _, held in early)
+    wrong = [f"memory grew {memory:.2f} times"] if memory > 1.1 else []
+    wrong += [f"{files} more open files"] if files > 2 else []
+    rows = kills.rows_of(record.read(folder / "run"))
+    wrong += [f"rows in {tracker}" for tracker in ("neptune", "comet") if rows != kills.offline_rows(folder / "run", tracker)]
+    return ", ".join([*wrong, *_fast(folder / "run")])
+
+
+def many_points(around: World, chance: random.Random, folder: Path) -> str:
+    """A million points: `show` in 1 s, `report` in 10 s."""
+    with record.create(folder / "run", events.Run(record.new_id(), "points", time.time(), {}, ())) as recorder:
+        steps = np.arange(1, 1_001)
+        for first in range(0, _POINTS // 4, 1_000):
+            values = {f"train/{name}": chance.random() + steps / 1_000 for name in "abcd"}
+            recorder.append(events.Metrics(first + steps, values, 1e9 + first + steps))
+        recorder.close("finished")
+    return ", ".join(_fast(folder / "run"))
+
+
+def _fast(directory: Path) -> list[str]:
+    wrong = []
+    for seconds, command in ((1.0, ("show", directory)), (10.0, ("report", directory, f"--html={directory / 'report.html'}"))):
+        best = float("inf")
+        for _ in range(3):
+            started = time.perf_counter()
+            if problem := world.command(*command).fault((0,)):
+                return [problem]
+            best = min(best, time.perf_counter() - started)
+        wrong += [f"{command[0]} took {best:.2f} s"] if best > seconds else []
+    return wrong
+
+
+ATTACKS = [
+    Attack("endurance", f"{_EPOCHS:,} epochs beside both trackers: memory and open files flat, every row delivered", 1, 0,
+           long_run),
+    Attack("endurance", "a million points: show within 1 s, report within 10 s", 1, 0, many_points),
+]

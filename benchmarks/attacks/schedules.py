@@ -1,0 +1,54 @@
+"""Random schedules of faults at both trackers' servers: once they heal, they hold what an undisturbed delivery leaves."""
+
+from __future__ import annotations
+
+import functools
+import random
+from pathlib import Path
+from typing import Any
+
+import online
+from attacks.world import Attack, World
+from mnist_jax.loopback.server import Faults
+
+
+def schedule(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
+    """Some attempts at a delivery, each beside another fault, then one beside a healthy server."""
+    directory = around.copy(folder)
+    with online.serve(tracker) as served:
+        for _ in range(chance.randint(1, 4)):
+            served.server.faults = _fault(chance)
+            way = served.bad_key if chance.random() < 0.1 else served.environment
+            served.deliver(directory, {**way, **online.QUICK}, OPEN_S=6.0, WRITE_S=4.0, FLUSH_S=3.0, CLOSE_S=6.0)
+        served.server.start()
+        for _ in range(3):
+            replica = served.deliver(directory)
+            if replica.state == "complete":
+                break
+        if replica.state != "complete" or replica.counts.get("failed"):
+            return f"{tracker} is {replica.state}, {replica.counts}: {replica.error}"
+        return "" if served.contents(_id(directory)) == _undisturbed(around, tracker) else f"{tracker} holds something else"
+
+
+def _fault(chance: random.Random) -> Faults:
+    return chance.choice((Faults(refuse=True), Faults(stall=True), Faults(status=chance.choice((429, 500, 503))),
+                          Faults(garbage=True), Faults(lose_answer=True), Faults(die_after=chance.randint(0, 60)),
+                          Faults(die_after=chance.randint(0, 60), lose_last=True), Faults()))
+
+
+def _id(directory: Path) -> str:
+    from mnist_jax import record
+
+    return record.read(directory).run.id
+
+
+@functools.cache
+def _undisturbed(around: World, tracker: str) -> dict[str, Any]:
+    directory = around.copy(around.folder / f"undisturbed-{tracker}")
+    with online.serve(tracker) as served:
+        assert served.deliver(directory).state == "complete"
+        return served.contents(_id(directory))
+
+
+ATTACKS = [Attack("trackers", f"{name} after a random schedule of faults holds what an undisturbed delivery leaves", 30, 0,
+                  functools.partial(schedule, tracker)) for tracker, name in (("neptune", "Neptune"), ("comet", "Comet"))]
