@@ -103,6 +103,8 @@ class NeptuneTracker:
         try:
             receipt = self._write(event)
             self._written += 1
+            if self._offline:  # their log has no checksums
+                self._client.assign("run/event_sha256", field.seal(event))
             return receipt
         finally:
             if self._offline:  # in the log this ends the event's operations: an import finds the very events again

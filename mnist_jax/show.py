@@ -165,7 +165,7 @@ def left_over(directory: Path) -> list[str]:
 
 def _page(rows: Sequence[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in rows)
+    return "\n".join(f"{printable(name):<{width}}  {printable(value)}" for name, value in rows)
 
 
 def _time(unix: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mnist_jax import catalog, errors, events, record
+from mnist_jax import catalog, errors, events, record, show
 
 
 @pytest.fixture
@@ -38,6 +38,13 @@ def test_every_run_is_listed_oldest_first_and_a_killed_one_is_not_running(folder
     assert [row["outcome"] for row in rows.values()] == ["damaged", "finished", "finished", "finished", "killed"]
     assert "line 1" in rows["broken"]["problem"]
     assert len(catalog.table(catalog.rows(folder))) == 5 and catalog.table([]) == []
+
+
+def test_names_of_metrics_cannot_steer_the_terminal(tmp_path):
+    with record.create(tmp_path / "run", events.Run(record.new_id(), "x", 0.0, {}, ())) as recorder:
+        recorder.append(events.Metrics([1], {"a\x1b[2J\x07": [1.0]}, [1.0]))
+        recorder.close("finished")
+    assert not set("\x1b\x07") & set(show.text(show.summary(tmp_path / "run")))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

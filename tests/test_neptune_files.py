@@ -187,6 +187,23 @@ def test_numbers_and_names_without_measure(tmp_path):
     assert all(".." not in blob.name for artifact in back.of(events.Artifact) for blob in events.blobs(artifact))
 
 
+def test_a_time_beyond_every_float_is_no_operation(tmp_path):
+    folder = folder_of(tmp_path / "in", {"type": "AssignInt", "path": ["kept"], "value": 1})
+    with (folder / "data-1.log").open("a") as log:
+        log.write(json.dumps({"obj": {"type": "AssignInt", "path": ["not"], "value": 1}, "version": 9, "at": 10**400}))
+    _, back = imported(folder, tmp_path / "out")
+    assert "kept" in str(back.entries) and "not'" not in str(back.entries)
+
+
+def test_a_changed_value_is_found_though_the_log_is_whole(ours, tmp_path):
+    """Their format has no checksums: ours are fields of the run."""
+    log = (ours[0] / "data-1.log").read_bytes()
+    place = log.index(b'"value": 1.5') + len('"value": ')
+    result, found = damaged(ours, tmp_path / "hit", log[:place] + b"2" + log[place + 1:])
+    assert any("another digest than the one beside them" in line for line in result.skipped)
+    assert next(said(entry.event) for entry in ours[1].entries if said(entry.event) not in found).startswith("Metrics")
+
+
 def test_logs_are_read_in_the_order_of_their_versions(tmp_path):
     folder = folder_of(tmp_path / "in")
     write = [json.dumps({"obj": {"type": "LogFloats", "path": ["m"], "values": [{"value": v, "step": v, "ts": 1}]},

@@ -25,14 +25,13 @@ _FLAGS = ("--config.epochs", "--config.seed", "--config.batch_size", "--config.o
 
 def values(around: World, chance: random.Random, folder: Path) -> str:
     """A config of which some values are others: it is refused in a line, or its step is traced by the compiler."""
-    config = settings.load_config(str(world.ROOT / "configs" / f"{chance.choice(('mlp', 'cnn'))}.py:digits"))
-    config.unlock()
-    paths = [path for path, _ in _leaves(config.to_dict())]
+    config = settings.load_config(str(world.ROOT / "configs" / f"{chance.choice(('mlp', 'cnn'))}.py:digits")).to_dict()
+    paths = [path for path, _ in _leaves(config)]
     for _ in range(chance.randint(1, 4)):
         *groups, last = chance.choice(paths).split(".")
         group = config
         for name in groups:
-            group = group[name] if hasattr(group, "keys") and name in group else config
+            group = group[name] if isinstance(group, dict) and isinstance(group.get(name), dict) else config
         group[chance.choice((last, last, last, last + "s"))] = _value(chance)
     try:
         chosen = settings.from_config(config)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import pickle
 import random
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,9 @@ def comet(around: World, chance: random.Random, folder: Path) -> str:
         for _ in range(chance.randint(0, 3)):
             member = zipfile.ZipInfo(_name(chance).replace("\x00", "_")[:200] or "x")
             member.external_attr = chance.choice((0, 0o120777 << 16))  # the second: a symbolic link
-            archive.writestr(member, chance.choice((b"/etc/passwd", bytes(chance.choice((10, 5_000_000))), _pickle())))
+            with warnings.catch_warnings():  # of names that repeat
+                warnings.simplefilter("ignore")
+                archive.writestr(member, chance.choice((b"/etc/passwd", bytes(chance.choice((10, 5_000_000))), _pickle())))
     return _imported(path, folder)
 
 
@@ -166,6 +170,7 @@ def _pickle() -> bytes:
     return pickle.dumps(_Evil())
 
 
+@functools.cache
 def _bomb_png() -> bytes:
     """Return a PNG of 30,000 by 30,000 pixels in some kilobytes."""
     from PIL import Image

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ def _metric(stated: Messages, payload: dict[str, Any], account: foreign.Account)
     if isinstance(context, str) and context and not name.startswith(context):
         name = f"{context}/{name}"
     time = payload.get("local_timestamp", 0)
-    if isinstance(said["metricValue"], bool) or not isinstance(time, int | float) or not math.isfinite(time):
+    if isinstance(said["metricValue"], bool) or not isinstance(time, int | float) or not abs(time) <= sys.float_info.max:
         raise ValueError(f"{name} has no number")
     try:
         value = float(said["metricValue"])

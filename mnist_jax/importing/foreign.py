@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import math
 import os
 import re
 import stat
@@ -193,7 +192,7 @@ def dataset(split: str, facts: dict[str, Any]) -> events.Dataset:
 
 
 def _step(step: Any) -> int | None:
-    if isinstance(step, bool) or not isinstance(step, int | float) or not math.isfinite(step) or abs(step) > STEP_LIMIT:
+    if isinstance(step, bool) or not isinstance(step, int | float) or not abs(step) <= STEP_LIMIT:
         return None
     return int(step) if int(step) == step else None
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnist_jax import events, record
+from mnist_jax import events, field, record
 from mnist_jax.importing import foreign, neptune_attributes, neptune_log, neptune_other, neptune_replica
 
 
@@ -67,7 +67,7 @@ def _marked(reader: neptune_attributes.Reader) -> Iterator[events.Event]:
     for number, piece in enumerate(reader.log.pieces[:-1]):
         if number == 0:
             continue  # who the run is
-        state = {path: held for path, held in piece.items() if path != "run/events"}
+        state = {path: held for path, held in piece.items() if path not in ("run/events", "run/event_sha256")}
         about = ", ".join(list(state)[:3]) or f"event {number}"
         if number in reader.log.broken:
             reader.account.skip("events of which operations are missing", about)
@@ -79,6 +79,10 @@ def _marked(reader: neptune_attributes.Reader) -> Iterator[events.Event]:
             event = foreign.one([event for _, event in neptune_replica.read(reader, state)])
         except neptune_replica.NOT_READ as error:
             reader.account.skip(f"events that could not be read ({error})", about)
+            continue
+        sealed = piece.get("run/event_sha256")  # folders of before have none
+        if sealed is not None and sealed.value != field.seal(event):
+            reader.account.skip("damaged events: another digest than the one beside them", about)
             continue
         yield event
     rest = [path for path in reader.log.pieces[-1] if path not in ("run/outcome", "sys/failed")]

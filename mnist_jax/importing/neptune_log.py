@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import math
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,7 +203,7 @@ def _point(kind: str, item: dict[str, Any]) -> foreign.Point:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _json_file(path: Path, budget: foreign.Budget) -> dict[str, Any]:
