@@ -35,9 +35,12 @@ def _parse(arguments: list[str]) -> list[str]:
         sys.exit(0)
     config = next((argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")), None)
     try:
-        if config is not None:
-            settings.load_config(config)  # config_flags would fail only at the first use
+        groups = list(settings.load_config(config)) if config is not None else []  # config_flags would fail at the first use
         rest = flags.FLAGS(arguments)
+    except KeyError as error:  # of a group, where an AttributeError is of a setting
+        name = re.sub(r"\W.*", "", str(error.args[0]).lstrip("'"), flags=re.DOTALL)
+        raise errors.UserError(f"--config: expected settings of {config}, found {name!r}, which it does not have"
+                               f"{errors.suggestion(name, groups)}") from error
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
         raise errors.UserError(_plain(error)) from error
     if config is None:

@@ -30,6 +30,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 from attacks import concurrency, configs, corruption, disk, endurance, hostile, killing, schedules  # noqa: E402
 from attacks.world import Attack, World, make  # noqa: E402
 
+import online  # noqa: E402
+
 FAMILIES = (killing, disk, corruption, hostile, configs, schedules, concurrency, endurance)
 ATTACKS = [attack for family in FAMILIES for attack in family.ATTACKS]
 
@@ -43,18 +45,22 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the attempts of each promise")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
-    parser.add_argument("--json", type=Path, help="write what broke to this file, with its number")
+    parser.add_argument("--json", type=Path, help="write what was found to this file; other promises that it holds already are "
+                                                  "kept, and are in the table, too")
     parsed = parser.parse_args()
     chosen = [attack for attack in ATTACKS if attack.promise.startswith(parsed.only)
               and (not parsed.family or attack.family in parsed.family.split(","))]
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
-        os.environ["MNIST_JAX_CACHE"] = str(Path(folder) / "cache")
+        os.environ.update({**online.PATIENT, "MNIST_JAX_CACHE": str(Path(folder) / "cache")})
         world = make(Path(folder))
         figures = []
         for attack in chosen:
             count = attack.quick if parsed.quick else max(1, round(attack.attempts * parsed.share))
             numbers = range(count) if parsed.number is None else [parsed.number]
             figures.append(attempt_all(attack, world, numbers, parsed.seed))
+    if parsed.json and parsed.json.exists():
+        found = {each["promise"]: each for each in [*json.loads(parsed.json.read_text()), *figures]}
+        figures = [found[attack.promise] for attack in ATTACKS if attack.promise in found]
     table = markdown(figures, parsed.seed)
     print(table)
     if parsed.markdown:

@@ -152,8 +152,10 @@ def check(settings: Settings) -> Settings:
     model.check()
     one_of("optimizer.name", optimizer.name, OPTIMIZERS)
     one_of("optimizer.schedule", optimizer.schedule, SCHEDULES)
-    require("optimizer.learning_rate", optimizer.learning_rate, 0 < optimizer.learning_rate < math.inf, "a number above 0")
-    require("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay < math.inf, "0 or a number above")
+    # What float32 holds: more would be infinite there, less would be 0.
+    require("optimizer.learning_rate", optimizer.learning_rate, 1e-30 <= optimizer.learning_rate <= 1e30,
+            "a number above 0, from 1e-30 to 1e30")
+    require("optimizer.weight_decay", optimizer.weight_decay, 0 <= optimizer.weight_decay <= 1e30, "a number from 0 to 1e30")
     _fraction("optimizer.momentum", optimizer.momentum)
     _fraction("label_smoothing", settings.label_smoothing)
     for name, most, expected in (("shift", 28, "pixels from 0 to 28"), ("rotation", 180, "degrees from 0 to 180"),

@@ -37,6 +37,7 @@ def mistake(*arguments: str, **environment: str) -> str:
     ([DIGITS, "--config.optimizer.learning_rat=0.1"], "learning_rate"),
     ([DIGITS, "--config.epoch=3"], "epochs"),
     ([DIGITS, "--config.epochs=many"], "many"),
+    ([DIGITS, "--config.optimiser.name=sgd"], "did you mean 'optimizer'?"),
     ([DIGITS, "--config.epochs=0"], "expected an integer from 1"),
     ([DIGITS, "--config.batch_size=5000"], "expected at most the 1257 training examples"),
     ([DIGITS, "--tracker=neptun"], "did you mean 'neptune'?"),

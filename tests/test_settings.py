@@ -48,7 +48,8 @@ def test_the_config_files_are_valid_and_show_every_setting(path):
     ("optimizer", 0.1, "a group"), ("optimizer.name", "adam", "did you mean 'adamw'"),
     ("optimizer.learning_rate", float("nan"), "finite"), ("optimizer.learning_rate", 0.0, "above 0"),
     ("optimizer.learning_rate", "fast", "finite number"), ("optimizer.schedule", "cosine", "one_cycle"),
-    ("optimizer.weight_decay", -1.0, "0 or"), ("dataset.name", "minst", "did you mean 'mnist'"),
+    ("optimizer.weight_decay", -1.0, "from 0"), ("optimizer.learning_rate", 1e300, "1e-30 to 1e30"),
+    ("dataset.name", "minst", "did you mean 'mnist'"),
     ("label_smoothing", 1.0, "below 1"), ("augmentation.shift", -1.0, "from 0 to 28"), ("augmentation.scale", 1.0, "0.9"),
     ("augmentation.rotation", 181.0, "degrees"), ("augmentation", 1.0, "a group"),
     ("dataset.validation_examples", -1, "0 or more"), ("dataset.split_seed", -1, "from 0"), ("dataset.data_dir", None, "text")])

@@ -48,8 +48,8 @@ def flags(around: World, chance: random.Random, folder: Path) -> str:
     """Flags with values of every kind: one line and exit code 2, or the run."""
     chosen = [f"{chance.choice(_FLAGS)}={chance.choice((str(_value(chance)), *map(str, _WORDS[:12])))}"
               for _ in range(chance.randint(1, 3))]
-    usual = ["--config=configs/mlp.py:digits", "--config.epochs=1", f"--workdir={folder / 'run'}"]
-    told = world.shell("run.py", *usual, *(flag.replace("\x00", "") for flag in chosen))
+    usual = [f"--config={world.ROOT}/configs/mlp.py:digits", "--config.epochs=1", f"--workdir={folder / 'run'}"]
+    told = world.shell(world.ROOT / "run.py", *usual, *(flag.replace("\x00", "") for flag in chosen), place=folder)
     if problem := told.fault((0, 2)):
         return f"{chosen}: {problem}"
     last = told.err.strip().splitlines()[-1:] if told.code else ["run.py:"]

@@ -90,10 +90,10 @@ def command(*arguments: Any) -> Called:
     return Called(code, out.getvalue(), err.getvalue())
 
 
-def shell(*arguments: Any, **environment: str) -> Called:
-    """Call `python ...` in a process of its own."""
+def shell(*arguments: Any, place: Path = ROOT, **environment: str) -> Called:
+    """Call `python ...` in a process of its own, in a folder."""
     try:
-        done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False,
+        done = subprocess.run([sys.executable, *map(str, arguments)], cwd=place, capture_output=True, text=True, check=False,
                               timeout=PATIENCE_S * 3, env={**os.environ, **environment})
     except subprocess.TimeoutExpired:
         return Called(124, "", "a hang")
