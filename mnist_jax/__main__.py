@@ -154,7 +154,9 @@ def _compare(parsed: argparse.Namespace) -> int:
     print(json.dumps(compare.as_json(found), indent=1) if parsed.json else show.printable_lines(list(compare.lines(found))))
     if parsed.html and not parsed.json:
         print(parsed.html)
-    return 0
+    for problem in found.problems:
+        print(f"mnist-jax: {problem}; what rests on it is not shown", file=sys.stderr)
+    return 1 if found.problems else 0
 
 
 def _show(parsed: argparse.Namespace) -> int:

@@ -35,7 +35,8 @@ def find(name: str | Path, folder: Path = DEFAULT) -> Path:
 
 def directories(folder: Path) -> list[Path]:
     """Return the directories of the runs in a folder, members of populations included, by name."""
-    return sorted(path.parent for pattern in ("*/run.json", "*/members/*/run.json") for path in folder.glob(pattern))
+    patterns = ("*/run.json", "members/*/run.json", "*/members/*/run.json")
+    return sorted(path.parent for pattern in patterns for path in folder.glob(pattern))
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -94,6 +95,8 @@ def run(config: settings.Settings | Mapping[str, Any], *, tracker: tracking.Choi
     if first and workdir and (Path(workdir) / "run.json").exists():
         before = found(Path(workdir), experiment, None if reproduces else parent)
     if devices.any_of(before is not None and before.outcome in ENDED):
+        if before:
+            print(f"{workdir}: this run was {before.outcome} before; nothing is trained", file=sys.stderr)
         return _result(before) if before else Result(Path(workdir or ""), "finished", {}, 0.0, ())
     startup.mark("devices")
     prepared = trainer.prepare(experiment, [before] if before else [])

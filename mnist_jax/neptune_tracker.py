@@ -51,9 +51,9 @@ def destination(mode: tracking.Mode) -> tracking.Destination:
     try:
         host = credentials.host(json.loads(base64.b64decode(token))["api_address"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise errors.UserError("NEPTUNE_API_TOKEN: expected base64 JSON with an api_address, found "
-                               f"{'another text' if token else 'none'}; copy the token again, or use "
-                               "--tracker_mode=offline") from None
+        found = "another text; copy the token again" if token else "none; set it"
+        raise errors.UserError(f"NEPTUNE_API_TOKEN: expected a token, base64 JSON with an api_address, found {found}, or use "
+                               f"--tracker_mode=offline") from None
     project = os.environ.get("NEPTUNE_PROJECT", "")
     if project.count("/") != 1:
         raise errors.UserError(f"NEPTUNE_PROJECT: expected workspace/project, found {project or 'none'!r}; set it, or use "

@@ -163,6 +163,8 @@ def check(settings: Settings) -> Settings:
         value = getattr(settings.augmentation, name)
         require(f"augmentation.{name}", value, 0 <= value <= most, expected)
     one_of("dataset.name", dataset.name, DATASETS)
+    require("dataset.data_dir", dataset.data_dir, not (dataset.name == "digits" and dataset.data_dir),
+            "nothing, since the digits are embedded in scikit-learn")
     require("dataset.validation_examples", dataset.validation_examples, dataset.validation_examples >= 0, "0 or more")
     require("dataset.keep", dataset.keep, isinstance(dataset.keep, bool), "True or False")
     require("checkpoint.every_s", settings.checkpoint.every_s, settings.checkpoint.every_s >= 0, "0 or a number above")

@@ -48,6 +48,7 @@ def text(facts: dict[str, Any]) -> str:
         ("run", f"{facts['name']}  {facts['id']}"),
         ("outcome", f"{facts['outcome']}, {facts['steps']} steps, {facts['events']} events"),
         ("created", _time(facts["created"])),
+        ("parent", facts["parent"] or "none"),
         ("command", " ".join(facts["command"])),
         ("source", f"{source.get('commit') or 'no repository'}{', with uncommitted changes' if source.get('dirty') else ''}"),
         ("device", f"{facts['environment'].get('device')}, {facts['environment'].get('threads')} threads, "

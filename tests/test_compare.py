@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def fact(folder, title: str, tracker: str) -> list[str]:
 
 def test_every_probe_ended_as_it_should_and_left_something(probed):
     folders = sorted(path.parent for path in probed.glob("*/*/end.json"))
-    assert len(folders) == 2 * (len(sandbox.OFFLINE) + len(sandbox.ONLINE))
+    assert len(folders) == 2 * sum(map(len, criteria.PROBES.values())) and comparison.fold(probed).problems == []
     for folder in folders:
         code = json.loads((folder / "end.json").read_text())["code"]
         assert code == (-9 if folder.name.startswith("killed") else 0), (folder / "output.txt").read_text()
@@ -58,6 +59,24 @@ def test_what_the_clients_are_known_to_do_is_found(probed):
     assert answer(probed, "comet", "datasets", "log_artifact", "online") == criteria.KEPT
     assert any("model models-weights has a version" in line for line in fact(probed, "Registry and versions", "comet"))
     assert any("command line" in line for line in fact(probed, "Planted passwords", "comet"))
+
+
+def test_a_probe_that_failed_is_said_and_is_no_success(evidence, capsys):
+    (evidence / "comet" / "called-online" / "end.json").write_text('{"code": 1}')
+    shutil.rmtree(evidence / "neptune" / "bare-offline")
+    found = comparison.fold(evidence)
+    first, second = found.problems
+    assert first == "neptune bare-offline did not end" and "comet called-online ended with exit code 1" in second
+    assert "did not end" in page.of(found)
+    assert __main__.main(["compare", "--evidence", str(evidence)]) == 1
+    assert "output.txt says why" in capsys.readouterr().err
+
+
+def test_a_folder_for_the_evidence_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(criteria, "PROBES", {"offline": ("killed",), "online": ()})
+    sandbox.probe(Path("evidence"), ("neptune",))
+    assert (tmp_path / "evidence" / "neptune" / "killed-offline" / "said.jsonl").read_text()
 
 
 CHANGES = [  # a place in the evidence, and what it decides

@@ -1,7 +1,6 @@
 """The notebook runs from a clean kernel, from data to comparison, on the embedded digits."""
 
 import shutil
-import time
 from pathlib import Path
 
 import nbclient
@@ -24,11 +23,9 @@ def test_it_runs_and_shows_what_is_kept_with_it(tmp_path, probed):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(probed, tmp_path / "runs" / "notebook" / "evidence")  # the minute that probing takes is spent once
     notebook = nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
-    started = time.monotonic()
     client = nbclient.NotebookClient(notebook, timeout=180, kernel_name="python3", coalesce_streams=True,
                                      resources={"metadata": {"path": str(tmp_path / "notebooks")}})
     client.execute()
-    assert time.monotonic() - started < 120
     assert kinds(notebook) == kinds(nbformat.read(NOTEBOOK, nbformat.NO_CONVERT))
     text = "".join(output.get("text", "") for output in outputs(notebook))
     assert text.count("100%|") == 2 and "\r" not in text  # a bar a training, at its end

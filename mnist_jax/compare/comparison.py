@@ -33,6 +33,7 @@ class Comparison:
     facts: dict[str, dict[str, list[Line]]]  # by title, then by tracker
     claims: list[claims.Claim]
     verdict: list[Line]
+    problems: list[str]  # of probes that did not end as they should: what rests on them is not shown
     run: Run | None
 
 
@@ -72,7 +73,9 @@ def fold(folder: Path, run: Run | None = None) -> Comparison:
         {one.tracker: one.version for one in found}, evidence.python(folder),
         {name: {one.tracker: criteria.cell(one, name) for one in present} for name in thesis.CRITERIA},
         {title: {one.tracker: call(one) for one in present} for title, call in facts.FACTS.items()},
-        [claims.judge(statement, by_tracker[statement.tracker]) for statement in thesis.TABLE], claims.verdict(found), run)
+        [claims.judge(statement, by_tracker[statement.tracker]) for statement in thesis.TABLE], claims.verdict(found),
+        [f"{one.tracker} {name}-{mode} {probe.problem}" for one in present for (name, mode), probe in one.probes.items()
+         if probe.problem], run)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

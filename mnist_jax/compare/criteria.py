@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from mnist_jax.compare import evidence
 
-MODES = ("offline", "online")
+PROBES = {"offline": ("bare", "called", "points", "killed"), "online": ("bare", "called", "points", "again")}
+MODES = tuple(PROBES)
 KEPT, PARTLY, LOST, REFUSED, ANSWERED = "kept", "kept in part", "taken, nothing of it found", "refused", "answered"
 # The criterion that a thing serves which a client kept of its own accord; the first that fits its kind and name.
 _OF_NEPTUNE = (("", "source_code/", "source code"), ("", "monitoring/|sys/hostname", "environment"),
@@ -80,7 +81,7 @@ def read(folder: Path, tracker: str) -> Evidence:
     """Return what was probed of a tracker. Raises UserError where nothing was."""
     version = evidence.version(folder, tracker)
     probes = {(name, mode): evidence.read(folder, tracker, name, mode)
-              for name in ("bare", "called", "points", "killed", "again") for mode in MODES}
+              for mode, names in PROBES.items() for name in names}
     return Evidence(tracker, version, probes)
 
 

@@ -45,6 +45,7 @@ class Call(NamedTuple):
 class Probe(NamedTuple):
     """What one probe left; everything is empty where its evidence is not there."""
 
+    problem: str  # how it ended, where that is not how it should
     items: tuple[Item, ...]
     calls: tuple[Call, ...]
     costs: dict[str, tuple[float, Quote]]  # seconds
@@ -95,7 +96,15 @@ def read(evidence: Path, tracker: str, name: str, mode: str) -> Probe:
             calls.append(call)
     outside = {fact["asked"]: Quote(place, f"tried to reach {fact['asked']}")
                for place, fact in _lines(evidence, folder / "outside.jsonl")}
-    return Probe(tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()), folder)
+    return Probe(_problem(folder, name), tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()), folder)
+
+
+def _problem(folder: Path, name: str) -> str:
+    try:
+        code = json.loads((folder / "end.json").read_text())["code"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "did not end"
+    return "" if code == (-9 if name == "killed" else 0) else f"ended with exit code {code}: {folder / 'output.txt'} says why"
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:

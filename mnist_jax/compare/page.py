@@ -35,6 +35,7 @@ def of(comparison: Comparison) -> str:
     titles = [f"{thesis.TITLES[tracker]} {comparison.versions[tracker]}" for tracker in trackers]
     missing = [thesis.TITLES[tracker] for tracker in thesis.TRACKERS if tracker not in trackers]
     absent = "".join(f"<p><strong>{name} is not installed here: nothing is said of it.</strong></p>" for name in missing)
+    absent += _list(f"<strong>{html.text(problem)}; what rests on it is not shown.</strong>" for problem in comparison.problems)
     cells = [(criterion, [_cell(held[tracker], notes) for tracker in trackers]) for criterion, held in comparison.cells.items()]
     told = [(title, [_listed(held[tracker], notes) for tracker in trackers]) for title, held in comparison.facts.items()]
     claims = [(thesis.TITLES[claim.statement.tracker], [html.text(claim.statement.text),
@@ -62,8 +63,8 @@ def of(comparison: Comparison) -> str:
 <style>{(_HERE.parent / "report" / "page.css").read_text()}{(_HERE / "page.css").read_text()}</style></head>
 <body><a class="skip" href="#main">To the content</a>
 <header><h1>{title}</h1><p>{html.text(", ".join(titles))}, Python {html.text(comparison.python)}; what the clients did on this
-machine, each in a sandbox without a network: offline, and
-online against servers on this machine that take what a client sends. Numbers in brackets lead to what shows it.</p></header>
+machine, each in a sandbox without a network: offline, and online against servers on this machine that take what a client sends.
+Numbers in brackets lead to what shows it.</p><p>{html.text(thesis.ABOUT)}</p></header>
 <main id="main">{body}</main></body></html>
 """
 
@@ -71,7 +72,8 @@ online against servers on this machine that take what a client sends. Numbers in
 def glance(comparison: Comparison) -> str:
     """Return the comparison as one HTML table: a row a criterion."""
     trackers = [tracker for tracker in thesis.TRACKERS if comparison.versions[tracker]]
-    return html.table("At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them",
+    return html.table(f"At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them. "
+                      f"{thesis.LEGEND}",
                       ("criterion", *(f"{thesis.TITLES[tracker]} {what}" for tracker in trackers for what in _GLANCE)),
                       [(criterion, *(told for tracker in trackers for told in _glance(held[tracker])))
                        for criterion, held in comparison.cells.items()])

@@ -26,12 +26,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnist_jax.compare import comet_probe, holdings, neptune_probe, probing
+from mnist_jax.compare import comet_probe, criteria, holdings, neptune_probe, probing
 from mnist_jax.loopback import comet, neptune
 
 PROGRAMS = {"neptune": neptune_probe, "comet": comet_probe}
 DISTRIBUTIONS = {"neptune": "neptune", "comet": "comet_ml"}
-OFFLINE, ONLINE = ("bare", "called", "points", "killed"), ("bare", "called", "points", "again")
 REMOTE = f"https://ada:{probing.PLANTED_REMOTE}@example.invalid/digits.git"
 _LIMIT_S = 100
 _PACKAGES = Path(__file__).parent.parent.parent
@@ -59,6 +58,7 @@ def probe(evidence: Path, trackers: tuple[str, ...] = tuple(PROGRAMS)) -> None:
 
     Takes about a minute on two cores: a process a probe, one tracker beside the other.
     """
+    evidence = evidence.resolve()  # the programs run in folders of their own
     with concurrent.futures.ThreadPoolExecutor(len(trackers)) as pool:
         for done in [pool.submit(_probe_one, evidence / tracker, tracker) for tracker in trackers]:
             done.result()
@@ -74,9 +74,9 @@ def _probe_one(evidence: Path, tracker: str) -> None:
                                                       "time": time.strftime("%Y-%m-%d")}))
     if not version:
         return
-    for name in OFFLINE:
+    for name in criteria.PROBES["offline"]:
         _run(evidence / f"{name}-offline", tracker, name, {})
-    for name in ONLINE[:3]:
+    for name in criteria.PROBES["online"][:3]:
         with _serve(tracker) as (environment, dump, first):
             _run(evidence / f"{name}-online", tracker, name, environment)
             dump(evidence / f"{name}-online")

@@ -13,7 +13,9 @@ _NAMED = 6  # of what is kept by itself
 def lines(comparison: Comparison) -> Iterator[str]:
     """Yield the comparison line by line."""
     for tracker, version in comparison.versions.items():
-        yield f"{thesis.TITLES[tracker]} {version or 'is not installed: nothing is said of it'}"
+        absent = f"is not installed: nothing is said of it; pip install {thesis.PACKAGES[tracker]}"
+        yield f"{thesis.TITLES[tracker]} {version or absent}"
+    yield f"{thesis.ABOUT} {thesis.LEGEND}"
     for criterion, cells in comparison.cells.items():
         yield ""
         yield criterion

@@ -95,7 +95,7 @@ class Archive:
             if Path(name).parent == self.path.resolve():
                 return self._bytes(Path(name).name, foreign.FILE_BYTES)
             if not self._allow_outside:
-                self.account.skip("files outside the folder, which were not allowed to be read", f"{about} ({name})")
+                self.account.skip(foreign.OUTSIDE, f"{about} ({name})")
                 return None
             return foreign.read_file(Path(name), self._budget)
         except KeyError:

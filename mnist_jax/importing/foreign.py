@@ -21,6 +21,7 @@ from mnist_jax import errors, events
 
 FILE_BYTES = 2**30  # of one file
 TOTAL_BYTES = 2**33  # of everything that is read from one source
+OUTSIDE = "files outside the folder, which --allow_outside reads where they still are"
 STEP_LIMIT = 2**62
 
 Keep = Callable[[bytes, str], events.Blob]  # keeps bytes under a name and returns their address

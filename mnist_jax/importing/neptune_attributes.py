@@ -64,7 +64,7 @@ class Reader:
         deleted = {name for upload in operations for name in upload.get("file_paths") or () if isinstance(name, str)}
         for pattern in patterns:
             if not self._allow_outside:
-                self.account.skip("files outside the folder, which were not allowed to be read", f"{path} ({pattern})")
+                self.account.skip(foreign.OUTSIDE, f"{path} ({pattern})")
                 continue
             places: list[Path] = []
             for match in glob.iglob(pattern, recursive=True):
@@ -81,7 +81,7 @@ class Reader:
 
     def _outside(self, path: str, place: Path) -> bytes | None:
         if not self._allow_outside:
-            self.account.skip("files outside the folder, which were not allowed to be read", f"{path} ({place})")
+            self.account.skip(foreign.OUTSIDE, f"{path} ({place})")
             return None
         return foreign.read_file(place, self._budget)
 
