@@ -38,7 +38,7 @@ def read_only(around: World, chance: random.Random, folder: Path) -> str:
         time.sleep(chance.uniform(2, 2 + around.seconds))
         # A file that is open for writing keeps a file system from becoming read-only, as it does on a real failure.
         remounted = _mount("-o", "remount,ro", str(folder / "disk"), check=False)
-        _, problems = process.communicate(timeout=world.PATIENCE_S * 3)
+        _, problems = process.communicate(timeout=world.PATIENCE_S * 6)
         if remounted == 0:
             _mount("-o", "remount,rw", str(folder / "disk"))
         if b"Traceback" in problems:
@@ -50,7 +50,7 @@ def _stopped(around: World, directory: Path, limit: object, resume: bool = True)
     """Train where writing fails at some moment; return what a user should not see, and how the resumed run differs."""
     done = subprocess.run([sys.executable, "run.py", *world.CONFIG, "--tracker=neptune,comet", f"--workdir={directory}"],
                           cwd=world.ROOT, capture_output=True, text=True, check=False, preexec_fn=limit,  # type: ignore[call-overload]
-                          timeout=world.PATIENCE_S * 3)
+                          timeout=world.PATIENCE_S * 6)
     if "Traceback" in done.stderr or done.returncode not in (0, 1, 2):
         return f"exit code {done.returncode}: {done.stderr[-400:]}"
     if done.returncode and not done.stderr.strip():

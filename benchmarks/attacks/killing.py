@@ -45,7 +45,7 @@ def again(around: World, directory: Path, mode: str = "offline", environment: di
           stores: dict[str, Any] | None = None) -> str:
     """Start a run again and return how it differs from the undisturbed one."""
     started = kills.start(directory, world.CONFIG, "neptune,comet", mode, environment)
-    _, problems = started.communicate(timeout=world.PATIENCE_S * 3)
+    _, problems = started.communicate(timeout=world.PATIENCE_S * 6)
     if started.returncode != 0:
         return f"exit code {started.returncode}: {problems.decode()[-300:]}"
     before = {name: os.environ.get(name) for name in environment or {}}
@@ -86,7 +86,7 @@ def stopped(around: World, chance: random.Random, folder: Path, seconds: float =
         process.send_signal(signal.SIGSTOP)
         time.sleep(seconds)
         process.send_signal(signal.SIGCONT)
-    _, problems = process.communicate(timeout=world.PATIENCE_S * 3)
+    _, problems = process.communicate(timeout=world.PATIENCE_S * 6)
     if process.returncode:
         return f"exit code {process.returncode}: {problems.decode()[-200:]}"
     return again(around, folder / "run")
@@ -196,7 +196,7 @@ def _pair(directory: Path) -> list[subprocess.Popen[bytes]]:
 
 def _finish(process: subprocess.Popen[bytes]) -> str:
     try:
-        _, problems = process.communicate(timeout=world.PATIENCE_S * 3)
+        _, problems = process.communicate(timeout=world.PATIENCE_S * 6)
     except subprocess.TimeoutExpired:
         process.kill()
         return "a hang"

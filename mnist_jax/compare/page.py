@@ -72,11 +72,11 @@ Numbers in brackets lead to what shows it.</p><p>{html.text(thesis.ABOUT)}</p></
 def glance(comparison: Comparison) -> str:
     """Return the comparison as one HTML table: a row a criterion."""
     trackers = [tracker for tracker in thesis.TRACKERS if comparison.versions[tracker]]
-    return html.table(f"At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them. "
-                      f"{thesis.LEGEND}",
-                      ("criterion", *(f"{thesis.TITLES[tracker]} {what}" for tracker in trackers for what in _GLANCE)),
-                      [(criterion, *(told for tracker in trackers for told in _glance(held[tracker])))
-                       for criterion, held in comparison.cells.items()])
+    return f"<p>{html.text(thesis.LEGEND)}</p>" + html.table(
+        "At a glance: things kept by itself; calls whose data is kept whole; how another run gets at them",
+        ("criterion", *(f"{thesis.TITLES[tracker]} {what}" for tracker in trackers for what in _GLANCE)),
+        [(criterion, *(told for tracker in trackers for told in _glance(held[tracker])))
+         for criterion, held in comparison.cells.items()])
 
 
 class _Notes:
