@@ -56,6 +56,8 @@ def train_recorded(runs: Sequence[tracked.Tracked], experiments: Sequence[settin
         print(f"warning: {line}; going on from the one before", file=sys.stderr)
     task = loop.task(program, {fact.split: getattr(splits, fact.split) for fact in prepared.facts})
     begun, steps = zip(*(loop.begin(program, *each) for each in zip(experiments, saved, strict=True)), strict=True)
+    if steps[0]:
+        print(f"going on from step {steps[0]:,} of {program.steps:,}", file=sys.stderr)
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals.deferred())
         places = [loop.Place(run, stack.enter_context(checkpoint.saving(run.directory, run.run.id, each.checkpoint.keep)))

@@ -23,15 +23,22 @@ _CREDENTIALS = ("TFDS_DATA_DIR", "NEPTUNE_API_TOKEN", "NEPTUNE_PROJECT", "COMET_
 
 @pytest.fixture(scope="session", autouse=True)
 def world(tmp_path_factory: pytest.TempPathFactory):
-    """Keep caches in a folder of the tests, and the machine's credentials out of them."""
+    """Keep caches in a folder of the tests, one for all of their processes, and the machine's credentials out of them."""
+    cache = shared(tmp_path_factory) / "cache"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNIST_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MNIST_JAX_CACHE", str(cache))
         for name in _CREDENTIALS:
             patch.delenv(name, raising=False)
         for name, value in online.QUICK.items():
             patch.setenv(name, value)
-        experiment.keep_compiled(tmp_path_factory.mktemp("compiled"))
+        experiment.keep_compiled(cache / "compiled")
         yield
+
+
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all processes of one call of pytest share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(autouse=True)
@@ -66,14 +73,12 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 @pytest.fixture(scope="session")
 def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Probe both clients once for all processes of the tests; return the folder of the evidence. Tests change copies of it."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    with (shared / "probing").open("w") as lock:
+    folder = shared(tmp_path_factory)
+    with (folder / "probing").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / "evidence").exists():
-            sandbox.probe(shared / "evidence")
-    return shared / "evidence"
+        if not (folder / "evidence").exists():
+            sandbox.probe(folder / "evidence")
+    return folder / "evidence"
 
 
 @pytest.fixture(scope="session")

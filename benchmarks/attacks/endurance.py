@@ -15,28 +15,30 @@ from attacks.world import Attack, World
 from mnist_jax import events, record
 
 _EPOCHS, _POINTS = 2_000, 1_000_000
-_SETTLED = 0.25  # of a run, before its memory is taken as the measure
 
 
 def long_run(around: World, chance: random.Random, folder: Path) -> str:
-    """Memory and open files of the run and of its deliveries in the last quarter are those of the second."""
+    """Memory and open files of the run in the last quarter of its training are those of the second."""
     config = ["--config=configs/mlp.py:digits", f"--config.epochs={_EPOCHS}"]
     process = kills.start(folder / "run", config, "neptune,comet", "offline")
-    samples: list[tuple[float, int]] = []  # bytes and files of the run itself
+    samples: list[tuple[float, float, int]] = []  # unix time, bytes, files
     while process.poll() is None:
         try:
             seen = psutil.Process(process.pid)
-            samples.append((seen.memory_info().rss, seen.num_fds()))
+            samples.append((time.time(), seen.memory_info().rss, seen.num_fds()))
         except psutil.NoSuchProcess:
             break
         time.sleep(0.5)
     _, problems = process.communicate()
     if process.returncode:
         return f"exit code {process.returncode}: {problems.decode()[-200:]}"
-    quarter = len(samples) // 4
-    early, late = samples[quarter:2 * quarter], samples[3 * quarter:]
-    memory = max(kept for kept, _ in late) / max(kept for kept, _ in early)
-    files = max(held for _, held in late) - max(held for _, held in early)
+    trained = [entry.time for entry in record.read(folder / "run").entries if isinstance(entry.event, events.Metrics)
+               and "train/loss" in entry.event.values]
+    early, late = ([sample for sample in samples
+                    if trained[int(first * len(trained))] <= sample[0] < trained[int(last * len(trained)) - 1]]
+                   for first, last in ((0.25, 0.5), (0.75, 1.0)))
+    memory = max(kept for _, kept, _ in late) / max(kept for _, kept, _ in early)
+    files = max(held for *_, held in late) - max(held for *_, held in early)
     wrong = [f"memory grew {memory:.2f} times"] if memory > 1.1 else []
     wrong += [f"{files} more open files"] if files > 2 else []
     rows = kills.rows_of(record.read(folder / "run"))

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 import kills
 import online
 from attacks import world
@@ -135,12 +137,18 @@ def delivering(around: World, chance: random.Random, folder: Path) -> str:
         environment = {**os.environ, **online.PATIENT, **served.environment}
         for _ in range(chance.randint(1, 3)):
             process = subprocess.Popen(command, env=environment, cwd=world.ROOT, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
+                                       stderr=subprocess.DEVNULL)
             time.sleep(chance.uniform(0.5, 6))
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            children = psutil.Process(process.pid).children(recursive=True) if chance.random() < 0.7 else []
+            for victim in (process, *children):  # the attempt is a child, which outlives its parent unless it is killed, too
+                with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                    victim.kill()
             process.wait()
-        if problem := world.shell(*command[1:], **online.PATIENT, **served.environment).fault((0,)):
+        deadline = time.monotonic() + world.PATIENCE_S
+        while (last := world.shell(*command[1:], **online.PATIENT, **served.environment)).code == 2 and (
+                "another process delivers" in last.err and time.monotonic() < deadline):
+            time.sleep(1)
+        if problem := last.fault((0,)):
             return problem
         rows = kills.rows_of(record.read(directory))
         return "" if kills.online_rows(served.store, tracker, directory) == rows else f"rows in {tracker}"
