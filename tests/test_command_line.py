@@ -159,7 +159,8 @@ def test_a_finished_run_started_again_prints_its_summary(tmp_path, idx_folder):
     for done in (first, again):
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == f"{tmp_path}/run" and "test accuracy" in done.stdout
-        assert not done.stderr  # no bar, no noise where nobody watches
+    assert not first.stderr  # no bar, no noise where nobody watches
+    assert again.stderr == f"{tmp_path}/run: this run was finished before; nothing is trained\n"
 
 
 def test_the_help_of_every_command_has_an_example():
