@@ -145,7 +145,7 @@ def delivering(around: World, chance: random.Random, folder: Path) -> str:
                     victim.kill()
             process.wait()
         deadline = time.monotonic() + world.PATIENCE_S
-        while (last := world.shell(*command[1:], **online.PATIENT, **served.environment)).code == 2 and (
+        while (last := world.shell(*command[1:], **{**online.PATIENT, **served.environment})).code == 2 and (
                 "another process delivers" in last.err and time.monotonic() < deadline):
             time.sleep(1)
         if problem := last.fault((0,)):
