@@ -1,6 +1,6 @@
 """Attacks the whole product and prints a table of promises, attempts and survivals.
 
-    python benchmarks/reliability.py                             everything, about an hour and a half on two cores
+    python benchmarks/reliability.py                             everything, about two hours on two cores
     python benchmarks/reliability.py --quick                     what the tests run, in a minute
     python benchmarks/reliability.py --family=corruption --share=0.1
     python benchmarks/reliability.py --only='a flipped bit or a cut in IDX files' --number=17     one again, from its seed

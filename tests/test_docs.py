@@ -1,6 +1,7 @@
 """What the documents show runs as it stands, and what they say of the code is what the code says."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ def test_every_block_of_a_document_runs_in_order(path, tmp_path):
     for name in copied:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run.py", tmp_path)
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     for language, block in re.findall(r"```(python|shell|diff)\n(.*?)```", path.read_text(), re.DOTALL):
         named = re.match(r"# ([\w/]+\.py)\n(.*)", block, re.DOTALL)
         if named:
@@ -31,7 +33,7 @@ def test_every_block_of_a_document_runs_in_order(path, tmp_path):
             run([sys.executable, "-c", block], tmp_path)
         else:
             for line in block.strip().split("\n"):
-                run([sys.executable if word == "python" else word for word in line.split()], tmp_path)
+                run([sys.executable if word == "python" else word for word in shlex.split(line)], tmp_path)
 
 
 def run(command: list[str], folder: Path, given: str | None = None) -> None:

@@ -27,29 +27,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mnist_jax.compare import comet_probe, criteria, holdings, neptune_probe, probing
-from mnist_jax.loopback import comet, neptune
+from mnist_jax.loopback import comet, guard, neptune
 
 PROGRAMS = {"neptune": neptune_probe, "comet": comet_probe}
 DISTRIBUTIONS = {"neptune": "neptune", "comet": "comet_ml"}
 REMOTE = f"https://ada:{probing.PLANTED_REMOTE}@example.invalid/digits.git"
 _LIMIT_S = 100
 _PACKAGES = Path(__file__).parent.parent.parent
-# An audit hook sees every connection and every name looked up, those of threads and of C code, too.
-_GUARD = """
-import json, os, sys
-def only_loopback(event, arguments):
-    asked = None
-    if event in ("socket.connect", "socket.sendto") and isinstance(arguments[-1], tuple):
-        asked = arguments[-1][0]
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
-        asked = arguments[0]
-    asked = asked.decode() if isinstance(asked, bytes) else asked
-    if asked not in (None, "", "127.0.0.1", "::1", "localhost"):
+_LOG = """
+        import json
         log = os.open(os.environ["PROBE_OUTSIDE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(log, (json.dumps({"asked": asked}) + "\\n").encode())
         os.close(log)
         raise ConnectionRefusedError(f"this sandbox has no network: {asked}")
-sys.addaudithook(only_loopback)
 """
 
 
@@ -102,14 +92,14 @@ def _run(kept: Path, tracker: str, name: str, environment: dict[str, str]) -> No
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mnist-jax-probe-") as made:
         box = Path(made)
-        work, home, temporary, guard = (box / part for part in ("digits", "home", "tmp", "guard"))
-        for folder in (work, home, temporary, guard):
+        work, home, temporary, start = (box / part for part in ("digits", "home", "tmp", "guard"))
+        for folder in (work, home, temporary, start):
             folder.mkdir()
-        (guard / "sitecustomize.py").write_text(_GUARD)
+        (start / "sitecustomize.py").write_text(guard.only_loopback(_LOG))
         _repository(work, tracker)
         environment = {
             "PATH": os.environ.get("PATH", ""), "HOME": str(home), "TMPDIR": str(temporary), "OAUTHLIB_INSECURE_TRANSPORT": "1",
-            "PYTHONPATH": f"{guard}{os.pathsep}{_PACKAGES}", "PROBE": name,
+            "PYTHONPATH": f"{start}{os.pathsep}{_PACKAGES}", "PROBE": name,
             "PROBE_MODE": "online" if environment else "offline",
             "PROBE_SAID": str(kept / "said.jsonl"), "PROBE_OUTSIDE": str(kept / "outside.jsonl"), "JAX_PLATFORMS": "cpu",
             "USER": "ada", **environment}
