@@ -67,7 +67,7 @@ def test_a_probe_that_failed_is_said_and_is_no_success(evidence, capsys):
     found = comparison.fold(evidence)
     first, second = found.problems
     assert first == "neptune bare-offline did not end" and "comet called-online ended with exit code 1" in second
-    assert "did not end" in page.of(found)
+    assert "did not end" in page.of(found) and found.facts["Network"]["neptune"] == []
     assert __main__.main(["compare", "--evidence", str(evidence)]) == 1
     assert "output.txt says why" in capsys.readouterr().err
 

@@ -88,6 +88,8 @@ def secrets(found: Evidence) -> list[Line]:
 def outside(found: Evidence) -> list[Line]:
     """Return what the client tried to reach beyond this machine."""
     reached = {quote.text: quote for probe in found.probes.values() for quote in probe.outside}
+    if not reached and any(probe.problem for probe in found.probes.values()):
+        return []  # what did not end may have tried
     return [Line(text, (quote,)) for text, quote in reached.items()] or [Line("nothing beyond this machine")]
 
 
