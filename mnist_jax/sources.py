@@ -17,7 +17,6 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -123,8 +122,8 @@ def _tfds(name: str, folder: Path) -> Source:
 
         try:
             builder = tfds.builder_from_directory(str(folder))
-            # TFDS's own decoding, and reading one row after the other, take 17 s in place of 5.
-            rows = {split: builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+            # Decoded by TFDS and read one after the other, the rows take 17 s in place of 2.5.
+            rows = {split: builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
                     for split in ("train", "test")}
             return {split: _columns(every.__getitems__(range(len(every)))) for split, every in rows.items()}
         except Exception as error:  # array_record, Pillow and TFDS each raise their own on a damaged file
@@ -135,13 +134,21 @@ def _tfds(name: str, folder: Path) -> Source:
     return Source(_cached(name, files, decode), folder.name, "tfds")
 
 
-def _columns(rows: Iterable[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return uint8[N, 28, 28, 1] and int32[N] of rows with PNG files."""
+def _columns(rows: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8[N, 28, 28, 1] and int32[N] of rows, each a tf.train.Example with a PNG file and a label."""
     from PIL import Image
+    from tensorflow_datasets.proto import tf_example_pb2
 
-    pairs = [(np.asarray(Image.open(io.BytesIO(row["image"]))), row["label"]) for row in rows]
-    images, labels = zip(*pairs, strict=True)
-    return np.stack(images)[..., None].astype(np.uint8), np.array(labels, np.int32)
+    def decoded(row: bytes) -> tuple[np.ndarray, int]:
+        feature = tf_example_pb2.Example.FromString(row).features.feature
+        png = io.BytesIO(feature["image"].bytes_list.value[0])
+        return np.asarray(Image.open(png, formats=("PNG",))), feature["label"].int64_list.value[0]
+
+    pairs = [decoded(row) for row in rows]
+    images, labels = np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int32)
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
+        raise ValueError(f"expected grey images of 28x28 bytes, found {images.dtype} of {images.shape[1:]}")
+    return images[..., None], labels
 
 
 def _download(name: str) -> Source:
