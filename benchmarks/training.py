@@ -1,13 +1,14 @@
 """Images per second of a training step, ours beside PyTorch's, on the CPU: same network, optimizer, batch and data.
 
-    pip install torch && python benchmarks/training.py            both networks, about 4 minutes
+    pip install torch tensorflow && python benchmarks/training.py            both networks, about 5 minutes
     python benchmarks/training.py --model=cnn --rounds=9 --json=training.json
 
 Each contender is a process of its own that stays warm; rounds are interleaved, so that a slow minute of a shared machine
 falls on all of them; the figure is the median over rounds of the ratio within a round. Before a time counts, the losses
 of the first 50 steps must agree with ours to 1e-4 from the same initial parameters, with dropout off on both sides. One
-contender, `flax example`, is another network: the CNN of flax's MNIST tutorial with its batch norm and dropout
-(https://flax.readthedocs.io/en/latest/mnist_tutorial.html), which users would start from; its losses are its own.
+contender, `flax example`, is what users would start from: flax's MNIST tutorial as it stands
+(https://flax.readthedocs.io/en/latest/mnist_tutorial.html), with its batch norm, its dropout and its tf.data, here from memory;
+its losses are its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,9 @@ def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
         assert worker.stdin and worker.stdout
         worker.stdin.write(question + "\n")
         worker.stdin.flush()
-        return json.loads(worker.stdout.readline())
+        if not (answer := worker.stdout.readline()):
+            raise SystemExit(f"{name}: expected an answer, found that it has stopped; what it said stands above")
+        return json.loads(answer)
 
     losses = {name: ask(name, "losses") for name in contenders}
     parts = {name: float(np.abs(np.array(found) - np.array(losses["ours"])).max()) for name, found in losses.items()}
@@ -215,11 +219,14 @@ def flaxs(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
     for path, array in our_parameters(model).items():
         layer, kind = path.split("/")
         getattr(getattr(network, layer), kind)[...] = jnp.asarray(array)
-    return flax_epoch(network, chosen(model).optimizer, images, labels)
+    inputs, classes = images.astype(np.float32) / 255, labels.astype(np.int32)
+    return flax_epoch(network, chosen(model).optimizer, lambda: (
+        (inputs[start:start + BATCH], classes[start:start + BATCH]) for start in range(0, EXAMPLES, BATCH)))
 
 
 def flaxs_example(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
-    """Return an epoch of the network of flax's MNIST tutorial, with its batch norm and dropout, by the same loop."""
+    """Return an epoch of the network of flax's MNIST tutorial, with its batch norm, dropout and tf.data, by the same loop."""
+    import tensorflow as tf
     from flax import nnx
 
     class Cnn(nnx.Module):
@@ -234,10 +241,13 @@ def flaxs_example(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
             x = nnx.avg_pool(nnx.relu(self.norm2(self.conv2(x))), (2, 2), (2, 2))
             return self.dense2(nnx.relu(self.dropout2(self.dense1(x.reshape(x.shape[0], -1)))))
 
-    return flax_epoch(Cnn(rngs=nnx.Rngs(0)), chosen(model).optimizer, images, labels)
+    examples = tf.data.Dataset.from_tensor_slices((images, labels)).map(
+        lambda image, label: (tf.cast(image, tf.float32) / 255, label))
+    batches = examples.repeat().shuffle(1024).batch(BATCH, drop_remainder=True).take(EXAMPLES // BATCH).prefetch(1)
+    return flax_epoch(Cnn(rngs=nnx.Rngs(0)), chosen(model).optimizer, batches.as_numpy_iterator)
 
 
-def flax_epoch(network: Any, chosen_optimizer: Any, images: np.ndarray, labels: np.ndarray) -> Any:
+def flax_epoch(network: Any, chosen_optimizer: Any, batches: Callable[[], Iterable[tuple[Any, Any]]]) -> Any:
     """Return an epoch as flax's MNIST example writes it: nnx, a jitted call and a batch from the host a step, metrics kept."""
     import optax
     from flax import nnx
@@ -245,7 +255,6 @@ def flax_epoch(network: Any, chosen_optimizer: Any, images: np.ndarray, labels: 
     optimizer = nnx.Optimizer(network, optax.adamw(chosen_optimizer.learning_rate, b1=0.9, b2=0.999,
                                                    weight_decay=chosen_optimizer.weight_decay), wrt=nnx.Param)
     metrics = nnx.MultiMetric(accuracy=nnx.metrics.Accuracy(), loss=nnx.metrics.Average("loss"))
-    inputs, classes = images.astype(np.float32) / 255, labels.astype(np.int32)
 
     def loss_of(network: Any, x: Any, y: Any) -> Any:
         logits = network(x)
@@ -259,8 +268,7 @@ def flax_epoch(network: Any, chosen_optimizer: Any, images: np.ndarray, labels: 
         return loss
 
     def epoch() -> list[float]:
-        losses = [train_step(network, optimizer, metrics, inputs[start:start + BATCH], classes[start:start + BATCH])
-                  for start in range(0, EXAMPLES, BATCH)]
+        losses = [train_step(network, optimizer, metrics, x, y) for x, y in batches()]
         return [float(loss) for loss in losses]
 
     return epoch
