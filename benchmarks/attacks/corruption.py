@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kills
+import prepared
 from attacks import world
 from attacks.world import Attack, World
 from mnist_jax import checkpoint, data, errors, events, record, settings, sources
@@ -94,6 +96,33 @@ def idx_files(around: World, chance: random.Random, folder: Path) -> str:
     return "" if same == digests else f"{done}: other data under the same digest"
 
 
+def prepared_files(around: World, chance: random.Random, folder: Path) -> str:
+    """A data set as TFDS prepares it in array_record files: the damage is named, or the data are the same."""
+    copied = Path(shutil.copytree(_prepared(around), folder / "tfds"))
+    done = world.damage(chance.choice(sorted(path for path in copied.rglob("*") if path.is_file())), chance)
+    with _cache(folder / "cache"):
+        before = data.load(_dataset(str(_prepared(around))))
+    try:
+        with _cache(folder / "another"):
+            after = data.load(_dataset(str(copied)))
+    except errors.UserError:
+        return ""
+    same = before.train.digest == after.train.digest and before.test.digest == after.test.digest
+    return "" if same else f"{done}: other data, and nothing was said"
+
+
+def compiled(around: World, chance: random.Random, folder: Path) -> str:
+    """The cache of compiled programs: a run ends as it does without."""
+    short = (*world.CONFIG, "--config.epochs=2")
+    whole = _trained(around, short)
+    shutil.copytree(around.folder / "compiled", folder / "cache")
+    done = world.damage(chance.choice(sorted((folder / "cache" / "compiled").iterdir())), chance)
+    ended = world.shell("run.py", *short, f"--workdir={folder / 'run'}", MNIST_JAX_CACHE=str(folder / "cache"))
+    if problem := ended.fault((0,)):
+        return f"{done}: {problem}"
+    return "" if kills.facts_of(folder / "run") == kills.facts_of(whole) else f"{done}: other bits"
+
+
 def replica(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
     """An offline replica of ours: `import` names the damage, or gives the same events."""
     source = Path(shutil.copytree(around.whole / "deliveries" / f"{tracker}-offline", folder / "left"))
@@ -157,6 +186,23 @@ def _idx(around: World) -> Path:
     return world.idx_folder(around.folder / "idx")
 
 
+@functools.cache
+def _prepared(around: World) -> Path:
+    digits = sources.load("digits", "").arrays
+    prepared.write(around.folder / "tfds", {split: (images[:200], labels[:200]) for split, (images, labels) in digits.items()})
+    return around.folder / "tfds"
+
+
+@functools.cache
+def _trained(around: World, config: tuple[str, ...]) -> Path:
+    """Train with a cache of its own, which is then full."""
+    ended = world.shell("run.py", *config, f"--workdir={around.folder / 'short'}",
+                        MNIST_JAX_CACHE=str(around.folder / "compiled"))
+    if problem := ended.fault((0,)):
+        raise SystemExit(f"the run that fills the cache did not finish: {problem}")
+    return around.folder / "short"
+
+
 def _picture(folder: Path) -> Path:
     from PIL import Image
 
@@ -178,8 +224,10 @@ def _cache(folder: Path) -> Any:
 _KINDS: list[tuple[str, Callable[[World, random.Random, Path], str], int]] = [
     ("events and run.json", recorded, 400), ("pictures, tables and models in a record", blob, 200),
     ("checkpoints", checkpoints, 200), ("the cache of decoded data", cache, 100), ("IDX files", idx_files, 200),
+    ("TFDS's array_record files", prepared_files, 500),
     ("Neptune folders of ours", functools.partial(replica, "neptune"), 300),
     ("Comet archives of ours", functools.partial(replica, "comet"), 200), ("model files", model, 200),
     ("registries", registered, 200)]
-ATTACKS = [Attack("corruption", f"a flipped bit or a cut in {kind} is named or means nothing", attempts, 4, attempt)
-           for kind, attempt, attempts in _KINDS]
+ATTACKS = [*(Attack("corruption", f"a flipped bit or a cut in {kind} is named or means nothing", attempts, 4, attempt)
+             for kind, attempt, attempts in _KINDS),
+           Attack("corruption", "a flipped bit or a cut in the cache of compiled programs means nothing", 30, 1, compiled)]

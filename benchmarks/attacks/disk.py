@@ -1,4 +1,4 @@
-"""Full, read-only and small disks: the run stops with one line, what was recorded stays readable, and with room it goes on."""
+"""Full, read-only and slow disks: a run stops with one line, what was recorded stays readable, and with room it goes on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from pathlib import Path
 
 from attacks import killing, world
 from attacks.world import Attack, World
+
+_SLOW = """
+import os, random, time
+chance, fsync = random.Random({seed}), os.fsync
+os.fsync = lambda file: (time.sleep(chance.random() / 2), fsync(file))[1]
+"""
 
 
 def small_files(around: World, chance: random.Random, folder: Path) -> str:
@@ -44,6 +50,16 @@ def read_only(around: World, chance: random.Random, folder: Path) -> str:
         if b"Traceback" in problems:
             return problems.decode()[-300:]
         return killing.again(around, folder / "disk" / "run")
+
+
+def slow(around: World, chance: random.Random, folder: Path) -> str:
+    """Every fsync of the run takes up to half a second."""
+    folder.joinpath("sitecustomize.py").write_text(_SLOW.format(seed=chance.random()))
+    process = killing.kills.start(folder / "run", world.CONFIG, "neptune,comet", "offline", {"PYTHONPATH": str(folder)})
+    _, problems = process.communicate(timeout=world.PATIENCE_S * 6)
+    if process.returncode:
+        return f"exit code {process.returncode}: {problems.decode()[-300:]}"
+    return killing.again(around, folder / "run")
 
 
 def _stopped(around: World, directory: Path, limit: object, resume: bool = True) -> str:
@@ -79,6 +95,7 @@ def _mount(*arguments: str, check: bool = True) -> int:
 ATTACKS = [
     Attack("disk", "no file can grow: one line, what was recorded is readable, and with room the run goes on", 25, 0,
            small_files),
+    Attack("disk", "a slow disk, up to half a second for an fsync, changes nothing", 5, 0, slow),
     *([Attack("disk", "a full file system: the same", 20, 0, full),
        Attack("disk", "a file system that becomes read-only: the same", 5, 0, read_only)] if os.geteuid() == 0 else []),
 ]
