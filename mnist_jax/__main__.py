@@ -181,7 +181,7 @@ def _deliver(parsed: argparse.Namespace) -> int:
 def _import(parsed: argparse.Namespace) -> int:
     imported = importing.import_run(parsed.path, parsed.workdir, allow_outside=parsed.allow_outside)
     print(f"{imported.run.name or imported.run.id}: {imported.outcome}, {imported.events} events")
-    for word, lines in (("skipped", imported.skipped), ("changed", imported.lost)):
+    for word, lines in (("skipped", imported.skipped), ("changed", imported.changed)):
         for line in lines:
             print(show.printable(f"{word}: {line}"))
     print(imported.directory)

@@ -149,13 +149,13 @@ def found(directory: Path, experiment: settings.Settings, parent: str | Path | N
     recorded = record.read(directory)
     if differing := _differing(recorded, experiment):
         raise errors.UserError(f"{directory}: expected the run of this config, found one with other settings: "
-                               f"{', '.join(differing)}; choose another --workdir")
+                               f"{', '.join(differing)}; choose another workdir")
     if not parent and recorded.run.parent and _AGAIN not in recorded.run.tags and not lineage.parent(recorded):
         raise errors.UserError(f"{directory}: expected the state of its parent, found a child that was stopped before it had "
                                f"one; name the parent again with --parent")
     if parent and recorded.run.parent != record.read(parent).run.id:
         raise errors.UserError(f"{directory}: expected a child of {parent}, found a run with "
-                               f"{'another parent' if recorded.run.parent else 'no parent'}; choose another --workdir")
+                               f"{'another parent' if recorded.run.parent else 'no parent'}; choose another workdir")
     return recorded
 
 

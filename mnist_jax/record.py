@@ -128,7 +128,7 @@ def create(directory: Path, run: events.Run) -> Record:
     with _opening(directory) as lines:
         if (directory / "run.json").exists():
             raise DirectoryTaken(f"{directory}: expected an empty or new run directory, found a run in it; "
-                                 f"choose another --workdir")
+                                 f"choose another workdir")
         run_file.write(directory, run, "running", None)
     return Record(directory, run, lines)
 
@@ -209,8 +209,8 @@ def _opening(directory: Path) -> Iterator[journal.Journal]:
             with contextlib.suppress(errors.UserError, errors.RecordError):  # it may not have said yet who it is
                 writer = run_file.read(directory).get("writer", {})
             raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
-                                 f"{writer.get('host')}); wait for it or choose another --workdir") from None
+                                 f"{writer.get('host')}); wait for it or choose another workdir") from None
         if isinstance(error, OSError):
             raise errors.UserError(f"{directory}: expected a writable directory, found: {error.strerror}; "
-                                   f"choose another --workdir") from error
+                                   f"choose another workdir") from error
         raise

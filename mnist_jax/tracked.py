@@ -190,7 +190,7 @@ def _new_directory(identity: events.Run) -> record.Record:
         directory = Path("runs") / (base if number == 1 else f"{base}-{number}")
         with contextlib.suppress(record.DirectoryTaken):
             return record.create(directory, identity)
-    raise errors.UserError(f"runs/{base}: expected a free name, found 10,000 runs of this second; use --workdir")
+    raise errors.UserError(f"runs/{base}: expected a free name, found 10,000 runs of this second; name a workdir")
 
 
 def _last_step(fact: events.Metrics) -> int:

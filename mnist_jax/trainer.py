@@ -104,7 +104,7 @@ def _refuse_other_data(before: record.Recorded, facts: Sequence[events.Dataset])
                  if recorded.get(fact.split, fact.digest) != fact.digest]
     if differing:
         raise errors.UserError(f"{before.directory}: expected the data that this run began with, found other data: "
-                               f"{', '.join(differing)}; restore it or choose another --workdir")
+                               f"{', '.join(differing)}; restore it or choose another workdir")
 
 
 def _reached(recorded: record.Recorded) -> int:

@@ -105,8 +105,8 @@ def test_what_another_program_wrote_is_mapped_to_the_nearest_kind(theirs, tmp_pa
     (model,), (source,), (environment,) = back.of(events.Model), back.of(events.Source), back.of(events.Environment)
     assert (model.name, model.metadata) == ("net", {"a": 1}) and source.files[0].name == "sub/c.py"
     assert environment.facts == {"gpu": "none", "packages/jax": "1.0"}
-    skipped, lost = "\n".join(result.skipped), "\n".join(result.lost)
-    assert "no numbers: text" in skipped and "s3://***@b/k" in skipped and "again" in lost and "api_key" in lost
+    skipped, changed = "\n".join(result.skipped), "\n".join(result.changed)
+    assert "no numbers: text" in skipped and "s3://***@b/k" in skipped and "again" in changed and "api_key" in changed
     text = (tmp_path / "run" / "events.jsonl").read_bytes()
     assert b"hush" not in text and b"user:pw" not in text
 

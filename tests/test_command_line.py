@@ -95,7 +95,7 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 
 def test_a_directory_of_another_config_is_refused(finished_run):
     line = mistake("run.py", DIGITS, f"--workdir={finished_run}")
-    assert "batch_size" not in line.partition("expected")[0] and "choose another --workdir" in line
+    assert "batch_size" not in line.partition("expected")[0] and "choose another workdir" in line
     assert "epochs (2 there" in line
 
 

@@ -77,7 +77,7 @@ def test_a_real_run_comes_back_event_by_event(finished_run, tmp_path, name):
     for event in facts(after):
         for blob in events.blobs(event):
             assert after.bytes_of(blob) == before.bytes_of(blob)
-    assert imported.lost == () if name == "neptune" else "times of metrics" in imported.lost[0]
+    assert imported.changed == () if name == "neptune" else "times of metrics" in imported.changed[0]
     (lineage,) = [event for event in after.of(events.Text) if event.name == "imported"]
     assert name in lineage.text.lower()
 
@@ -114,9 +114,9 @@ def test_what_a_format_cannot_carry_is_named(tmp_path):
             recorder.close("finished")
         delivery.deliver(directory, tracking.Destination(name, "offline"))
         result = importing.import_run(replica(directory, name), tmp_path / f"{name}-back")
-        assert "empty event" in "".join(result.skipped) and words in "".join([*result.skipped, *result.lost])
+        assert "empty event" in "".join(result.skipped) and words in "".join([*result.skipped, *result.changed])
         assert len(facts(record.read(result.directory))) == 4
-    assert "no text" in "".join(result.lost)
+    assert "no text" in "".join(result.changed)
 
 
 def test_large_files_lie_outside_a_neptune_folder_and_come_along_when_allowed(tmp_path, monkeypatch):
@@ -182,5 +182,5 @@ def test_a_taken_directory_is_left_alone(odd, tmp_path):
         importing.import_run(replica(odd.directory, "neptune"), tmp_path / "taken")
     assert [path.name for path in tmp_path.rglob("*")] == ["taken", "file"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.UserError, match="choose another --workdir"):
+    with pytest.raises(errors.UserError, match="choose another workdir"):
         importing.import_run(replica(odd.directory, "neptune"), tmp_path / "file" / "run")

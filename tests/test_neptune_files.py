@@ -95,9 +95,9 @@ def test_what_another_program_wrote_is_mapped_to_the_nearest_kind(theirs, tmp_pa
     assert back.bytes_of(artifacts["content"].blob) == b"abc"
     assert back.bytes_of(artifacts["as_found/m/repeated"].blob).startswith(b"step,value,time\n1,1.0,")
     assert back.bytes_of(artifacts["as_found/m/fractions"].blob).startswith(b"step,value,time\n0.5,1.0,")
-    skipped, lost = "\n".join(result.skipped), "\n".join(result.lost)
+    skipped, changed = "\n".join(result.skipped), "\n".join(result.changed)
     assert f"outside ({theirs['ended']}/here.txt)" in skipped and "set (" in skipped and "tracked" in skipped
-    assert "m/fractions" in lost and "m/repeated" in lost and "m/no_steps" in lost and "a.api_key" in lost
+    assert "m/fractions" in changed and "m/repeated" in changed and "m/no_steps" in changed and "a.api_key" in changed
     assert not {"outside", "set/here.txt"} & set(artifacts)
     assert b"hush" not in (tmp_path / "run" / "events.jsonl").read_bytes()
 

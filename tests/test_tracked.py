@@ -105,7 +105,7 @@ def test_an_object_that_hangs_or_raises_changes_nothing(tmp_path, monkeypatch, f
 def test_wrong_use_is_said_in_one_line(tmp_path):
     with mnist_jax.track("mine", workdir=tmp_path / "run") as run, pytest.raises(errors.UserError, match="PNG"):
         run.image("x", 1, b"GIF89a")
-    with pytest.raises(errors.UserError, match="choose another --workdir"):
+    with pytest.raises(errors.UserError, match="choose another workdir"):
         mnist_jax.track("mine", workdir=tmp_path / "run")
     with pytest.raises(errors.UserError, match="JSON can hold"):
         mnist_jax.track("mine", {"path": tmp_path}, workdir=tmp_path / "other")

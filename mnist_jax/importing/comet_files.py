@@ -35,7 +35,7 @@ def read(path: Path, keep: foreign.Keep, allow_outside: bool = False) -> foreign
         ours = foreign.is_run_id(whole.others.get("run/id"))
         if ours:
             run = _our_run(whole, experiment or {})
-            account.lose("times of metrics are those of the sending, to a millisecond", "Comet keeps its own clock")
+            account.change("times of metrics are those of the sending, to a millisecond", "Comet keeps its own clock")
             found = list(_marked(archive, messages, keep, account) if _MARK in whole.others
                          else _unmarked(archive, messages, keep, account))
             outcome = whole.others.get("run/outcome")
@@ -122,11 +122,11 @@ def _event(archive: comet_archive.Archive, piece: list[_Message], keep: foreign.
 
 def _unmarked(archive: comet_archive.Archive, messages: list[_Message], keep: foreign.Keep,
               account: foreign.Account) -> list[events.Event]:
-    account.lose("events without marks: what one event said may be several, or the other way round", archive.path.name)
+    account.change("events without marks: what one event said may be several, or the other way round", archive.path.name)
     stated = comet_messages.read(messages, account)
     try:
         found = list(comet_replica.read(archive, stated, keep))
     except comet_replica.NOT_READ as error:
-        account.lose(f"messages that are not as our tracker writes them, mapped as any program's ({error})", "")
+        account.change(f"messages that are not as our tracker writes them, mapped as any program's ({error})", "")
         stated, found = comet_messages.read(messages, foreign.Account()), []
     return [*found, *comet_other.read(archive, stated, keep, account)]

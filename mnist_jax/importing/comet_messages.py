@@ -77,7 +77,7 @@ def _state(stated: Messages, kind: str, payload: dict[str, Any], account: foreig
             said = payload.get("param") or payload.get("params")
             if said and not (said["paramName"] in _AUTOMATIC and said.get("source") == "auto-logged"):
                 if stated.parameters.get(said["paramName"], said["paramValue"]) != said["paramValue"]:
-                    account.lose("the last value kept of a parameter that was given again", str(said["paramName"]))
+                    account.change("the last value kept of a parameter that was given again", str(said["paramName"]))
                 stated.parameters[str(said["paramName"])] = said["paramValue"]
         case "log_other":
             stated.others[str(payload["key"])] = payload["value"]

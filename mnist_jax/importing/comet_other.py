@@ -36,7 +36,7 @@ def read(archive: comet_archive.Archive, stated: comet_messages.Messages, keep: 
     for name, points in series.items():
         yield from foreign.metrics(name, points, keep, account)
     if stated.output:
-        account.lose("printed lines joined, without their times", "output")
+        account.change("printed lines joined, without their times", "output")
         yield events.Text("output", 0, "".join(stated.output))
     yield from (events.Text(name, 0, text) for name, text in stated.texts)
     for file in stated.files:

@@ -46,7 +46,7 @@ def read(archive: comet_archive.Archive, stated: comet_messages.Messages, keep: 
     if "source/commit" in others:
         code = [(file.name, content(file)) for file in take("source_code")]
         for name in [name for name, data in code if b"\xef\xbf\xbd" in data]:
-            archive.account.lose("source files with bytes that are no text: Comet kept a mark in their place", name)
+            archive.account.change("source files with bytes that are no text: Comet kept a mark in their place", name)
         sources = tuple(keep(data, name) for name, data in code)
         patches = [keep(content(file), str(file.metadata.get("file_name", "uncommitted.diff")))
                    for file in take("asset", "source/patch.diff")]
@@ -63,7 +63,7 @@ def read(archive: comet_archive.Archive, stated: comet_messages.Messages, keep: 
     if "run/status" in others:
         yield events.Status(int(others["run/status_step"]), str(others["run/status"]))
     for name in {metric.name for metric in stated.metrics if len(metric.name) == _NAME_CHARACTERS}:
-        archive.account.lose(f"metric names that Comet may have cut at {_NAME_CHARACTERS} characters", name)
+        archive.account.change(f"metric names that Comet may have cut at {_NAME_CHARACTERS} characters", name)
     yield from _metrics([metric for metric in stated.metrics if metric.name != AUTOMATIC_METRIC])
     for file in take("visualization"):
         blob = keep(content(file), str(file.metadata.get("file", file.name)))

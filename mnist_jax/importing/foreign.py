@@ -40,7 +40,7 @@ class Point(NamedTuple):
 
 
 class Account:
-    """What was not carried (`skipped`) and what was changed on the way (`lost`), each with a count and a reason."""
+    """What was not carried (`skipped`) and what was changed on the way (`changed`), each with a count and a reason."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], list[str]] = {}
@@ -48,8 +48,8 @@ class Account:
     def skip(self, reason: str, name: str) -> None:
         self._names.setdefault(("skipped", reason), []).append(name)
 
-    def lose(self, reason: str, name: str) -> None:
-        self._names.setdefault(("lost", reason), []).append(name)
+    def change(self, reason: str, name: str) -> None:
+        self._names.setdefault(("changed", reason), []).append(name)
 
     def lines(self, kind: str) -> list[str]:
         """Return one line a reason: "3 x reason: names"."""
@@ -141,7 +141,7 @@ def without_secrets(line: str) -> str:
 def parameter(name: str, value: Any, account: Account) -> Any:
     """Return the value of a parameter, masked where its name says that it is a credential."""
     if isinstance(value, str) and value and _CREDENTIAL.search(name):
-        account.lose("value masked, since its name is that of a credential", name)
+        account.change("value masked, since its name is that of a credential", name)
         return "***"
     return value
 
@@ -150,14 +150,14 @@ def metrics(name: str, points: list[Point], keep: Keep, account: Account) -> Ite
     """Yield a series with whole, rising steps; where those found are not so, also the series as found, as a file."""
     steps = [_step(point.step) for point in points]
     if all(point.step is None for point in points):
-        account.lose("steps numbered from 0, since the series has none", name)
+        account.change("steps numbered from 0, since the series has none", name)
         steps = list(range(len(points)))
     elif any(step is None for step in steps):
-        account.lose("steps numbered from 0, since some are fractions or missing (the series as found is a file)", name)
+        account.change("steps numbered from 0, since some are fractions or missing (the series as found is a file)", name)
         steps = list(range(len(points)))
         yield _as_found(name, points, keep)
     elif any(later <= earlier for earlier, later in itertools.pairwise(steps)):  # type: ignore[operator]
-        account.lose("the last value at a repeated step kept, steps sorted (the series as found is a file)", name)
+        account.change("the last value at a repeated step kept, steps sorted (the series as found is a file)", name)
         yield _as_found(name, points, keep)
     last = {step: point for step, point in zip(steps, points, strict=True)}
     order = sorted(last)  # type: ignore[type-var]

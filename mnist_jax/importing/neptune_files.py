@@ -95,12 +95,12 @@ def _unmarked(reader: neptune_attributes.Reader, ours: bool) -> list[events.Even
     order = {path: number for number, path in enumerate(state)}
     found: list[tuple[str, events.Event]] = []
     if ours:
-        reader.account.lose("events without marks: what one event said may be several, or the other way round",
+        reader.account.change("events without marks: what one event said may be several, or the other way round",
                             reader.log.folder.name)
         try:
             found = list(neptune_replica.read(reader, state))
         except neptune_replica.NOT_READ as error:
-            reader.account.lose(f"facts that are not as our tracker writes them, mapped as any program's ({error})", "")
+            reader.account.change(f"facts that are not as our tracker writes them, mapped as any program's ({error})", "")
             state, found = dict(reader.log.whole), []
     found += neptune_other.read(reader, state)
     found.sort(key=lambda pair: order.get(pair[0], len(order)))

@@ -61,7 +61,7 @@ def _scalar(kind: str, value: Any) -> Any:
 
 def _texts(path: str, points: list[foreign.Point], account: foreign.Account) -> Iterator[events.Text]:
     if any(point.step is not None and point.step != int(point.step) for point in points if _finite(point.step)):
-        account.lose("steps of texts rounded down to whole ones", path)
+        account.change("steps of texts rounded down to whole ones", path)
     entries: list[str] = []
     for point in points:
         if _finite(point.step) and point.step is not None:
@@ -69,7 +69,7 @@ def _texts(path: str, points: list[foreign.Point], account: foreign.Account) -> 
         else:
             entries.append(str(point.value))
     if entries:  # no steps: lines of one text, such as captured output
-        account.lose("entries of a text without steps joined, without their times", path)
+        account.change("entries of a text without steps joined, without their times", path)
         yield events.Text(path, 0, ("" if path.startswith("monitoring/") else "\n").join(entries))
 
 
@@ -86,7 +86,7 @@ def _images(reader: neptune_attributes.Reader, path: str, points: list[foreign.P
             continue
         whole = _finite(point.step) and point.step is not None and point.step == int(point.step)
         if not whole:
-            reader.account.lose("images numbered from 0, since they have no whole steps", path)
+            reader.account.change("images numbered from 0, since they have no whole steps", path)
         step = int(point.step) if whole else number
         title = str(image.get("name") or f"{path.rpartition('/')[2]}-{step}.png")  # type: ignore[attr-defined]
         caption = str(image.get("description") or "")  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ class Imported:
     outcome: str
     events: int
     skipped: tuple[str, ...]  # "3 x reason: names"
-    lost: tuple[str, ...]
+    changed: tuple[str, ...]
 
 
 def import_run(path: Path | str, workdir: Path | str, *, allow_outside: bool = False) -> Imported:
@@ -51,7 +51,7 @@ def import_run(path: Path | str, workdir: Path | str, *, allow_outside: bool = F
     source, directory = find(Path(path)), Path(workdir)
     if (directory / "run.json").exists() or (directory.is_dir() and any(directory.iterdir())):
         raise errors.UserError(f"{directory}: expected a new or empty directory for the imported run, found contents in it; "
-                               f"choose another --workdir")
+                               f"choose another workdir")
     with _beside(directory) as partial:
         try:
             found, count = _write(source, partial, allow_outside)
@@ -60,7 +60,7 @@ def import_run(path: Path | str, workdir: Path | str, *, allow_outside: bool = F
                                    f"record") from None
     account = found.account
     return Imported(directory, found.run, found.outcome or "failed", count, tuple(account.lines("skipped")),
-                    tuple(account.lines("lost")))
+                    tuple(account.lines("changed")))
 
 
 def _write(source: Path, partial: Path, allow_outside: bool) -> tuple[foreign.Found, int]:
@@ -137,7 +137,7 @@ def _lineage(found: foreign.Found) -> events.Text:
     lines = [f"Read from {found.source}."]
     if found.outcome is None:
         lines.append("The source was cut off: its client was killed before the run ended, and the outcome is failed.")
-    for kind in ("skipped", "lost"):
+    for kind in ("skipped", "changed"):
         lines += [f"{kind}: {line}" for line in found.account.lines(kind)]
     return events.Text("imported", 0, "\n".join(lines))
 
@@ -159,12 +159,12 @@ def _beside(directory: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
     except OSError as error:
         raise errors.UserError(f"{directory}: expected a place for the imported run, found: {error.strerror}; choose another "
-                               f"--workdir") from error
+                               f"workdir") from error
     try:
         yield partial
         partial.rename(directory)
     except OSError as error:
         raise errors.UserError(f"{directory}: expected a place for the imported run, found: {error.strerror}; choose another "
-                               f"--workdir") from error
+                               f"workdir") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
