@@ -144,9 +144,9 @@ def serve(tracker: str) -> Iterator[Online]:
             environment = {"NEPTUNE_API_TOKEN": neptune.token(running.url), "NEPTUNE_PROJECT": "team/mnist"}
             bad_key = {**environment, "NEPTUNE_API_TOKEN": neptune.token(running.url, key="of somebody else")}
             yield Online(tracker, running, store, environment, bad_key)
-            assert not running.errors and not store.unknown
+            assert not running.errors and not store.unknown, (running.errors, store.unknown)
     else:
         with comet.serve() as (running, kept):
             environment = comet.environment(running.url)
             yield Online(tracker, running, kept, environment, comet.environment(running.url, key="of somebody else"))
-            assert not running.errors and not kept.unknown
+            assert not running.errors and not kept.unknown, (running.errors, kept.unknown)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import http.client
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -74,6 +75,17 @@ def test_garbage_and_a_lost_answer():
         with pytest.raises(http.client.RemoteDisconnected):
             ask(running, "/done")
         assert seen == ["/done"]
+
+
+def test_a_request_whose_client_died_in_the_middle_is_not_carried_out():
+    seen = []
+    with server.serve(lambda request: seen.append(request.body) or echo(request)) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
+            client.sendall(b"POST /half HTTP/1.0\r\nContent-Length: 100\r\n\r\n" + bytes(50))
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b""
+        ask(running, "/whole", b"123")
+    assert seen == [b"123"] and not running.errors
 
 
 def test_dies_after_so_many_requests():

@@ -166,7 +166,10 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     server: _Listener
 
     def handle_request(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # the client died in the middle of its request: as any server, carry out none of it
         address = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(address.query, keep_blank_values=True))
         path = urllib.parse.unquote(address.path)
