@@ -148,6 +148,8 @@ def _columns(rows: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int32)
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise ValueError(f"expected grey images of 28x28 bytes, found {images.dtype} of {images.shape[1:]}")
+    if labels.min() < 0 or labels.max() > 9:
+        raise ValueError(f"expected labels from 0 to 9, found {labels.min()} to {labels.max()}")
     return images[..., None], labels
 
 

@@ -246,6 +246,13 @@ def test_pictures_of_another_kind_in_tfds_are_named(idx_folder, tmp_path, cache)
         data.load(dataset(tmp_path / "tfds"))
 
 
+def test_labels_of_other_classes_in_tfds_are_named(idx_folder, tmp_path, cache):
+    arrays = {split: idx.read(*files) for split, files in idx.find(idx_folder).items()}
+    prepared.write(tmp_path / "tfds", {split: (images, labels + 1) for split, (images, labels) in arrays.items()})
+    with pytest.raises(errors.UserError, match="labels from 0 to 9, found 1 to 10"):
+        data.load(dataset(tmp_path / "tfds"))
+
+
 if REAL.is_dir():  # real MNIST lies beside the checkout: then these run, too
 
     def test_real_mnist_is_the_same_from_tfds_and_from_idx(cache):
