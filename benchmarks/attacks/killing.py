@@ -21,7 +21,7 @@ import kills
 import online
 from attacks import world
 from attacks.world import Attack, World
-from mnist_jax import background, record
+from mnist_jax import background, receipts, record
 
 POPULATION = ["--config=configs/population.py:mlp-digits", "--config.epochs=8", "--config.population.seeds=2",
               "--config.population.learning_rate=(0.001,0.002)", "--config.checkpoint.every_s=0.0"]
@@ -53,8 +53,7 @@ def again(around: World, directory: Path, mode: str = "offline", environment: di
     before = {name: os.environ.get(name) for name in environment or {}}
     os.environ.update(environment or {})
     try:
-        wrong = [f"{replica.label} is {replica.state}" for replica in background.deliver(directory, "neptune,comet", mode)
-                 if replica.state != "complete"]
+        wrong = [f"{replica.label} is {replica.state}" for replica in _delivered(directory, mode) if replica.state != "complete"]
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -65,6 +64,18 @@ def again(around: World, directory: Path, mode: str = "offline", environment: di
               if rows != (kills.online_rows(stores[tracker], tracker, directory) if stores
                           else kills.offline_rows(directory, tracker))]
     return ", ".join(wrong)
+
+
+def _delivered(directory: Path, mode: str) -> list[receipts.Replica]:
+    """Deliver to both trackers, after what a run that waits for no tracker has left delivering."""
+    deadline = time.monotonic() + world.PATIENCE_S
+    while True:
+        try:
+            return list(background.deliver(directory, "neptune,comet", mode))
+        except receipts.Busy:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 def terminated(around: World, chance: random.Random, folder: Path) -> str:
