@@ -53,7 +53,8 @@ def again(around: World, directory: Path, mode: str = "offline", environment: di
     before = {name: os.environ.get(name) for name in environment or {}}
     os.environ.update(environment or {})
     try:
-        wrong = [f"{replica.label} is {replica.state}" for replica in _delivered(directory, mode) if replica.state != "complete"]
+        wrong = [f"{replica.label} is {replica.state}" for replica in _delivered(directory, mode)
+                 if replica.state != "complete"]
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
