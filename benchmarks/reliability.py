@@ -12,6 +12,7 @@ An attempt draws everything that it does from (seed, promise, number), so a fail
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import platform
@@ -91,15 +92,14 @@ def attempt_all(attack: Attack, world: World, numbers: Sequence[int], seed: int)
 
 def markdown(figures: Sequence[dict[str, Any]], seed: int) -> str:
     """Return the table of docs/reliability.md."""
-    import jax
-
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "neptune", "comet-ml"))
     lines = ["| attack | promise | attempts | held |", "| --- | --- | --- | --- |"]
     held = [figure["attempts"] - len(figure["broken"]) for figure in figures]
     lines += [f"| {figure['family']} | {figure['promise']} | {figure['attempts']:,} | {kept:,} |"
               for figure, kept in zip(figures, held, strict=True)]
     total = sum(figure["attempts"] for figure in figures)
     lines += [f"| | **all** | **{total:,}** | **{sum(held):,}** |", "",
-              f"Seed {seed}, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, jax {jax.__version__}, "
+              f"Seed {seed}, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {versions}, "
               f"{os.cpu_count()} cores, {sum(each['seconds'] for each in figures) / 60:.0f} minutes."]
     return "\n".join(lines)
 
