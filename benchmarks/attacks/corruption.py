@@ -83,11 +83,8 @@ def idx_files(around: World, chance: random.Random, folder: Path) -> str:
         path.unlink()
         path = packed
     done = world.damage(path, chance)
-    before = data.load(_dataset(str(_idx(around))))
-    try:
-        with _cache(folder / "cache"):
-            after = data.load(_dataset(str(copied)))
-    except errors.UserError:
+    before, after = data.load(_dataset(str(_idx(around)))), _loaded(copied, folder / "cache")
+    if after is None:
         return ""
     pairs = [(getattr(before, split), getattr(after, split)) for split in ("train", "test")]
     same = [one.images.tobytes() == other.images.tobytes() and one.labels.tobytes() == other.labels.tobytes()
@@ -100,12 +97,8 @@ def prepared_files(around: World, chance: random.Random, folder: Path) -> str:
     """A data set as TFDS prepares it in array_record files: the damage is named, or the data are the same."""
     copied = Path(shutil.copytree(_prepared(around), folder / "tfds"))
     done = world.damage(chance.choice(sorted(path for path in copied.rglob("*") if path.is_file())), chance)
-    with _cache(folder / "cache"):
-        before = data.load(_dataset(str(_prepared(around))))
-    try:
-        with _cache(folder / "another"):
-            after = data.load(_dataset(str(copied)))
-    except errors.UserError:
+    before, after = data.load(_dataset(str(_prepared(around)))), _loaded(copied, folder / "cache")
+    if after is None:
         return ""
     same = before.train.digest == after.train.digest and before.test.digest == after.test.digest
     return "" if same else f"{done}: other data, and nothing was said"
@@ -213,6 +206,15 @@ def _picture(folder: Path) -> Path:
 
 def _dataset(folder: str) -> settings.Dataset:
     return settings.Dataset("mnist", folder, 100, 0, False)
+
+
+def _loaded(folder: Path, cache: Path) -> data.Splits | None:
+    """Return a data set, decoded anew; None where it is refused in a line."""
+    try:
+        with _cache(cache):
+            return data.load(_dataset(str(folder)))
+    except errors.UserError:
+        return None
 
 
 def _cache(folder: Path) -> Any:
