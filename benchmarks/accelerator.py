@@ -1,7 +1,7 @@
-"""What one GPU or TPU does: time to 99%, images per second, share of peak, populations; beside PyTorch on the same GPU.
+"""What one GPU or TPU does: time to 99%, images per second, share of peak, sweeps; beside PyTorch on the same GPU.
 
-    pip install -U 'jax[cuda12]' torch && python benchmarks/accelerator.py --markdown=gpu.md
-    python benchmarks/accelerator.py --quick                   a minute on a CPU: shows that the command works
+    pip install -U 'jax[cuda12]' torch && python -m benchmarks.accelerator --markdown=gpu.md
+    python -m benchmarks.accelerator --quick                   a minute on a CPU: shows that the command works
 
 The tables are printed as Markdown, ready for RESULTS.md. Peak is that of a large matmul in the same precision, measured here.
 Speeds are those of whole epochs of 60,000 images (the embedded digits, repeated), median of five. That PyTorch's network is
@@ -25,12 +25,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import training
+from mnist_jax.data import sources
+from mnist_jax.record import reader
+from mnist_jax.train import config as configs
+from mnist_jax.train import loop, step, vectorize
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import training  # noqa: E402
-
-from mnist_jax import loop, population, record, settings, sources, train  # noqa: E402
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
               "| --- | --- | --- | --- | --- |", *to_accuracy(parsed.data_dir, quick), ""]
     lines += ["| model | precision | batch | images/s | share of peak | torch.compile, CUDA graphs |",
               "| --- | --- | --- | --- | --- | --- |", *speeds(images, labels, batches), ""]
-    lines += ["| members | seconds an epoch | images/s of all |", "| --- | --- | --- |", *populations(images, labels, sizes)]
+    lines += ["| members | seconds an epoch | images/s of all |", "| --- | --- | --- |", *sweeps(images, labels, sizes)]
     print("\n".join(lines))
     if parsed.markdown:
         parsed.markdown.write_text("\n".join(lines) + "\n")
@@ -65,7 +66,7 @@ def to_accuracy(data_dir: str, quick: bool) -> list[str]:
             place = Path(folder) / name
             subprocess.run([sys.executable, "run.py", *config, f"--config.dataset.data_dir={data_dir}", f"--workdir={place}"],
                            cwd=ROOT, check=True, capture_output=True, env={**os.environ, "XDG_CACHE_HOME": folder})
-            recorded = record.read(place)
+            recorded = reader.read(place)
             last, times = recorded.last(), recorded.series()["train/loss"]
             seconds = (times[0][-1]) / (last["system/images_per_second"] / recorded.run.config["batch_size"])
             rows.append(f"| {name} | {last['system/seconds_to_first_step']:.1f} s | {last['system/compile_seconds']:.1f} s | "
@@ -81,7 +82,7 @@ def speeds(images: np.ndarray, labels: np.ndarray, batches: tuple[int, ...]) -> 
             peak = matmul_peak(jnp.bfloat16 if precision == "bfloat16" else jnp.float32)
             for batch in batches:
                 chosen = training.chosen(model, batch_size=batch, precision=precision)
-                program = train.program(chosen, len(labels), jax.default_backend())
+                program = step.program(chosen, len(labels), jax.default_backend())
                 speed = len(labels) / median_seconds(epoch_of(program, chosen, images, labels, 1))
                 flops = training.flops_an_image(model) * speed
                 rows.append(f"| {model} | {precision} | {batch:,} | {speed:,.0f} | {flops / peak:.1%} | "
@@ -89,10 +90,10 @@ def speeds(images: np.ndarray, labels: np.ndarray, batches: tuple[int, ...]) -> 
     return rows
 
 
-def populations(images: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) -> list[str]:
+def sweeps(images: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) -> list[str]:
     """Return a row for each number of MLPs with seeds of their own."""
     chosen = training.chosen("mlp")
-    program = train.program(chosen, len(labels), jax.default_backend())
+    program = step.program(chosen, len(labels), jax.default_backend())
     rows = []
     for members in sizes:
         seconds = median_seconds(epoch_of(program, chosen, images, labels, members))
@@ -100,13 +101,13 @@ def populations(images: np.ndarray, labels: np.ndarray, sizes: tuple[int, ...]) 
     return rows
 
 
-def epoch_of(program: train.Program, chosen: settings.Settings, images: np.ndarray, labels: np.ndarray,
+def epoch_of(program: step.Program, chosen: configs.ExperimentConfig, images: np.ndarray, labels: np.ndarray,
              members: int) -> Callable[[], None]:
     """Return a call that trains an epoch."""
-    strategy = population.in_turn if members == 1 else population.side_by_side
+    strategy = vectorize.in_turn if members == 1 else vectorize.side_by_side
     held = {"members": strategy.gather(program, [loop.begin(program, chosen)[0]._replace(seed=jnp.uint32(seed))
                                         for seed in range(members)])}
-    data = jax.device_put(train.Data(images, labels.astype(np.int32)))
+    data = jax.device_put(step.Data(images, labels.astype(np.int32)))
     orders = strategy.orders(held["members"], len(labels), jnp.int32(0))
 
     def epoch() -> None:

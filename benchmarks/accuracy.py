@@ -1,7 +1,7 @@
 """Test accuracy of a config over seeds: mean, 95% interval, and the seconds of training.
 
-    python benchmarks/accuracy.py --config=configs/cnn.py:fast --seeds=10
-    python benchmarks/accuracy.py --config=configs/mlp.py --seeds=5 --data_dir=path/to/tfds --json=accuracy.json
+    python -m benchmarks.accuracy --config=configs/cnn.py:fast --seeds=10
+    python -m benchmarks.accuracy --config=configs/mlp.py --seeds=5 --data_dir=path/to/tfds --json=accuracy.json
 
 Seeds 0, 1, ... one after the other; the test images are looked at once a run, at its end. Training seconds are those of the
 epochs, evaluation on held-out images included; compilation and start-up are not.
@@ -13,16 +13,16 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from mnist_jax import events
+from mnist_jax.record import reader
+from mnist_jax.train import config_file, experiment, sweep
 
-from mnist_jax import events, experiment, members, record, settings  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the config, as Python reads it")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
-    config = settings.load_config(parsed.config)
+    config = config_file.load_config(parsed.config)
     config.dataset.data_dir = parsed.data_dir
     pairs = (pair.partition("=") for pair in parsed.set)
     config.update_from_flattened_dict({key: json.loads(value) for key, _, value in pairs})
@@ -44,7 +44,7 @@ def main() -> None:
             runs.append(train(config, Path(folder) / str(seed)))
             print(f"seed {seed}: {runs[-1]['accuracy']:.2%}, {runs[-1]['seconds']:.1f} s of training", flush=True)
     accuracies, seconds = ([run[key] for run in runs] for key in ("accuracy", "seconds"))
-    half = members.half_interval(accuracies) or 0.0
+    half = sweep.half_interval(accuracies) or 0.0
     print(f"{parsed.config}: test accuracy {statistics.fmean(accuracies):.3%} ± {half:.3%} (mean of {parsed.seeds} seeds, "
           f"95%), from {min(accuracies):.2%} to {max(accuracies):.2%}; training {statistics.median(seconds):.1f} s (median)")
     if parsed.json:
@@ -55,7 +55,7 @@ def main() -> None:
 def train(config: Any, directory: Path) -> dict[str, float]:
     started = time.time()
     result = experiment.run(config, workdir=directory, watch=False, started=started)
-    recorded = record.read(directory)
+    recorded = reader.read(directory)
     first = started + recorded.series()["system/seconds_to_first_step"][1][0]
     last = max(fact.times.max() for fact in recorded.of(events.Metrics) if "train/epoch_loss" in fact.values)
     return {"seed": config.seed, "accuracy": result.metrics["test/accuracy"], "seconds": float(last - first)}

@@ -1,8 +1,8 @@
 """Training beside trackers whose servers fail: what it costs, and that nothing is lost or doubled once they heal.
 
-    python benchmarks/faults.py                         every fault and both trackers, about 35 minutes
-    python benchmarks/faults.py --tracker=comet --faults=stalls,dies-5 --json=faults.json
-    python benchmarks/faults.py --parallel=18           so many runs at once in one folder, with both trackers offline
+    python -m benchmarks.faults                         every fault and both trackers, about 35 minutes
+    python -m benchmarks.faults --tracker=comet --faults=stalls,dies-5 --json=faults.json
+    python -m benchmarks.faults --parallel=18           so many runs at once in one folder, with both trackers offline
 
 The servers are the package's own on the loopback interface; the clients are the real ones. Each row trains the CNN on the
 embedded digits beside one failing server and, in turns with it (turns.py), without a tracker, and compares the bits of
@@ -25,14 +25,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.turns import Turns, take_turns
+from mnist_jax import events
+from mnist_jax.compare.servers.server import Faults
+from mnist_jax.record import reader
+from mnist_jax.tracking import receipts, sync
+from mnist_jax.view import text
+from tests.helpers import online
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
-
-from turns import Turns, take_turns  # noqa: E402
-
-import online  # noqa: E402
-from mnist_jax import background, events, receipts, record, show  # noqa: E402
-from mnist_jax.loopback.server import Faults  # noqa: E402
 
 FAULTS = {
     "refuses": Faults(refuse=True), "stalls": Faults(stall=True), "answers-429": Faults(status=429),
@@ -74,12 +75,12 @@ def matrix(trackers: list[str], faults: list[str], epochs: int, folder: Path) ->
                 run = train_pair(directory, epochs, served.bad_key if fault == "bad-key" else served.environment, tracker)
                 served.server.start()
                 os.environ.update(served.environment)
-                (replica,) = background.deliver(directory, tracker, "online")
-                healed = served.contents(record.read(directory).run.id)
-            shutil.rmtree(directory / "deliveries")
+                (replica,) = sync.sync(directory, tracker, "online")
+                healed = served.contents(reader.read(directory).run.id)
+            shutil.rmtree(directory / "sync")
             with online.serve(tracker) as served:
                 served.deliver(directory)
-                same = replica.state == "complete" and served.contents(record.read(directory).run.id) == healed
+                same = replica.state == "complete" and served.contents(reader.read(directory).run.id) == healed
             rows.append({"tracker": tracker, "fault": fault, "healed": same, **run})
             print(f"{tracker:9}{fault:16}{'yes' if run['same_bits'] else 'NO':>10}{run['training'] - 1:>+10.1%}"
                   f"{run['end']:>7.1f}s{run['events']:>8}  {'as undisturbed' if same else 'NOT as undisturbed'}", flush=True)
@@ -99,7 +100,7 @@ def train_pair(directory: Path, epochs: int, environment: dict[str, str], tracke
     tracked = found["tracked"]
     first = min(sum(mark < tracked["imported"] for mark in tracked["marks"]), epochs - 2)
     seconds = {name: run["marks"][-1] - run["marks"][first] for name, run in found.items()}
-    states = [state["state"] for state in show.summary(directory)["deliveries"].values()]
+    states = [state["state"] for state in text.summary(directory)["sync"].values()]
     return {"same_bits": tracked["bits"] == found["alone"]["bits"], "seconds": seconds["tracked"], "state": states[0],
             "training": seconds["tracked"] / seconds["alone"], "end": tracked["end"], "events": tracked["events"]}
 
@@ -113,12 +114,12 @@ def start(directory: Path, epochs: int, environment: dict[str, str], tracker: st
 
 def times(directory: Path, turns: Turns) -> dict[str, Any]:
     """Return what the record of a run says: its bits, and the seconds of its own turns that training and the end took."""
-    recorded = record.read(directory)
+    recorded = reader.read(directory)
     marks = [turns.own(entry.time) for entry in recorded.entries
              if isinstance(entry.event, events.Metrics) and "train/epoch_loss" in entry.event.values]
     series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
     bits = json.dumps([series, recorded.of(events.Model)[0].metadata["parameters_sha256"]])
-    imported = min((turns.own(line["at"]) for replica in receipts.replicas(directory)
+    imported = min((turns.own(line["at"]) for replica in receipts.sync_statuses(directory)
                     for line in receipts.lines(directory, replica.label) if "opening" in line), default=0.0)
     return {"bits": bits, "marks": marks, "imported": imported, "events": len(recorded.entries),
             "end": turns.own(float("inf")) - turns.own(recorded.entries[-1].time)}
@@ -134,10 +135,10 @@ def parallel(runs: int, folder: Path) -> dict[str, Any]:
     outputs = [process.communicate() for process in processes]
     failed = [problems for process, (_, problems) in zip(processes, outputs, strict=True) if process.returncode]
     directories = {folder / output.splitlines()[-1] for output, _ in outputs if output}
-    found = [record.read(directory) for directory in directories]
+    found = [reader.read(directory) for directory in directories]
     seeds = {run.run.config["seed"] for run in found}
     complete = sum(state["state"] == "complete" for run in found
-                   for state in show.summary(run.directory)["deliveries"].values())
+                   for state in text.summary(run.directory)["sync"].values())
     print(f"{runs} runs at once in one folder, {time.time() - started:.0f} s: {len(directories)} directories, "
           f"{len({run.run.id for run in found})} ids, {len(seeds)} seeds, {complete} of {2 * runs} deliveries complete, "
           f"{len(failed)} failed")

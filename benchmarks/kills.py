@@ -1,8 +1,8 @@
 """Runs killed with SIGKILL at random moments and started again: is anything lost, doubled or different?
 
-    python benchmarks/kills.py                        50 kills, half of them with online trackers, about 15 minutes
-    python benchmarks/kills.py --only=17              one of them again, from its seed
-    python benchmarks/kills.py --kills=5 --json=kills.json
+    python -m benchmarks.kills                        50 kills, half of them with online trackers, about 15 minutes
+    python -m benchmarks.kills --only=17              one of them again, from its seed
+    python -m benchmarks.kills --kills=5 --json=kills.json
 
 Each run trains the MLP on the embedded digits with both trackers and saves a checkpoint after every chunk, so that kills fall
 into training, saving, recording and delivery; one in three takes the deliveries with it. What is compared with a run that was
@@ -16,18 +16,16 @@ import argparse
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from mnist_jax.record import reader
+from mnist_jax.tracking import sync
+from tests.helpers import kills, online
 
-import kills  # noqa: E402
-import online  # noqa: E402
-from mnist_jax import background, record  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 CONFIG = ["--config=configs/mlp.py:digits", "--config.epochs=60", "--config.checkpoint.every_s=0.0"]
 
@@ -51,7 +49,7 @@ def kill_all(numbers: Any, seed: int, folder: Path, stores: dict[str, Any]) -> l
     """Kill one run after the other, and print a line for each."""
     whole_directory = folder / "whole"
     assert kills.start(whole_directory, CONFIG, "neptune,comet", "offline").wait() == 0
-    whole, recorded = kills.facts_of(whole_directory), record.read(whole_directory)
+    whole, recorded = kills.facts_of(whole_directory), reader.read(whole_directory)
     lasts = recorded.entries[-1].time - recorded.entries[0].time + 2  # and the wait for the deliveries
     figures = []
     for number in numbers:
@@ -62,10 +60,10 @@ def kill_all(numbers: Any, seed: int, folder: Path, stores: dict[str, Any]) -> l
         _, problems = again.communicate()
         wrong = [] if again.returncode == 0 else [f"exit code {again.returncode}: {problems.decode()[-300:]}"]
         if not wrong:
-            replicas = background.deliver(directory, "neptune,comet", mode)
+            replicas = sync.sync(directory, "neptune,comet", mode)
             wrong += [f"{replica.label} is {replica.state}" for replica in replicas if replica.state != "complete"]
             wrong += [part for part, facts in kills.facts_of(directory).items() if facts != whole[part]]
-            rows = kills.rows_of(record.read(directory))
+            rows = kills.rows_of(reader.read(directory))
             wrong += [f"rows in {tracker}" for tracker, store in stores.items()
                       if rows != (kills.online_rows(store, tracker, directory) if mode == "online"
                                   else kills.offline_rows(directory, tracker))]

@@ -1,7 +1,7 @@
 """What tracking costs: training with Neptune and Comet beside it against training alone, and a value in the record.
 
-    python benchmarks/overhead.py                       20 pairs of runs of a minute each, about 55 minutes
-    python benchmarks/overhead.py --pairs=3 --json=overhead.json
+    python -m benchmarks.overhead                       20 pairs of runs of a minute each, about 55 minutes
+    python -m benchmarks.overhead --pairs=3 --json=overhead.json
 
 Each run trains configs/cnn.py on as many images as MNIST has (noise: what they show costs nothing) in a process of its own.
 The machine's own speed drifts by more than what is measured, so the two runs of a pair take turns of two seconds: one is
@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.turns import Turns, take_turns
+from mnist_jax import events
+from mnist_jax.data import idx
+from mnist_jax.record import reader, writer
+from mnist_jax.tracking import receipts
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from turns import Turns, take_turns  # noqa: E402
-
-from mnist_jax import events, idx, receipts, record  # noqa: E402
 
 TRACKERS = ("neptune-offline", "comet-offline")
 EPOCH_MARK = "train/epoch_loss"
@@ -109,7 +110,7 @@ def record_cost(values: int = 430 * 2, chunks: int = 500) -> dict[str, float]:
     rows = values // 2
     series = np.random.default_rng(0).random((2, rows))
     with tempfile.TemporaryDirectory() as folder:
-        with record.create(Path(folder) / "run", events.Run(record.new_id(), "cost", 0.0, {}, ())) as recorder:
+        with writer.create(Path(folder) / "run", events.RunInfo(writer.new_id(), "cost", 0.0, {}, ())) as recorder:
             for chunk in range(chunks):
                 steps = np.arange(chunk * rows + 1, (chunk + 1) * rows + 1)
                 recorder.append(events.Metrics(steps, {"train/loss": series[0], "train/accuracy": series[1]}, steps / 7))
@@ -126,11 +127,11 @@ def start(tracker: str, directory: Path, epochs: int, data: Path) -> subprocess.
 
 def times(directory: Path, turns: Turns) -> dict[str, Any]:
     """Return what the record of a run says of time, in seconds of its own turns since its first event."""
-    entries = record.read(directory).entries
+    entries = reader.read(directory).entries
     begun = turns.own(entries[0].time)
     marks = [turns.own(entry.time) - begun for entry in entries
              if isinstance(entry.event, events.Metrics) and EPOCH_MARK in entry.event.values]
-    replicas = {replica.label: replica for replica in receipts.replicas(directory)}
+    replicas = {replica.label: replica for replica in receipts.sync_statuses(directory)}
     assert all(replica.state == "complete" for replica in replicas.values()), replicas
     moments = {word: max((turns.own(line["at"]) - begun for label in replicas for line in receipts.lines(directory, label)
                           if word in line), default=0.0) for word in ("opened", "closed")}

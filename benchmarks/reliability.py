@@ -1,10 +1,10 @@
 """Attacks the whole product and prints a table of promises, attempts and survivals.
 
-    python benchmarks/reliability.py                             everything, about two hours on two cores
-    python benchmarks/reliability.py --quick                     what the tests run, in a minute
-    python benchmarks/reliability.py --family=corruption --share=0.1
-    python benchmarks/reliability.py --only='a flipped bit or a cut in IDX files' --number=17     one again, from its seed
-    python benchmarks/reliability.py --markdown=table.md --json=attempts.json
+    python -m benchmarks.reliability                             everything, about two hours on two cores
+    python -m benchmarks.reliability --quick                     what the tests run, in a minute
+    python -m benchmarks.reliability --family=corruption --share=0.1
+    python -m benchmarks.reliability --only='a flipped bit or a cut in IDX files' --number=17     one again, from its seed
+    python -m benchmarks.reliability --markdown=table.md --json=attempts.json
 
 An attempt draws everything that it does from (seed, promise, number), so a failure is repeated by its number.
 """
@@ -25,13 +25,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.attacks import concurrency, configs, corruption, disk, endurance, hostile, killing, schedules
+from benchmarks.attacks.world import Attack, World, make
+from tests.helpers import online
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
-
-from attacks import concurrency, configs, corruption, disk, endurance, hostile, killing, schedules  # noqa: E402
-from attacks.world import Attack, World, make  # noqa: E402
-
-import online  # noqa: E402
 
 FAMILIES = (killing, disk, corruption, hostile, configs, schedules, concurrency, endurance)
 ATTACKS = [attack for family in FAMILIES for attack in family.ATTACKS]

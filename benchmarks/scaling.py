@@ -1,7 +1,7 @@
-"""How cost grows: with epochs, batch size, members of a population and devices; and what memory does over epochs.
+"""How cost grows: with epochs, batch size, members of a sweep and devices; and what memory does over epochs.
 
-    python benchmarks/scaling.py                   about 6 minutes
-    python benchmarks/scaling.py --json=scaling.json
+    python -m benchmarks.scaling                   about 6 minutes
+    python -m benchmarks.scaling --json=scaling.json
 
 Every row is a process of its own that trains the MLP (members, devices, epochs) or the CNN (batch size) on the embedded digits.
 Seconds are those of training, from the first step to the last; memory is the peak of the process.
@@ -19,18 +19,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from mnist_jax import events
+from mnist_jax.record import reader
 
-from mnist_jax import events, record  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 TABLES: dict[str, list[tuple[str, list[str], dict[str, str]]]] = {
     "epochs": [(str(count), ["--config=configs/mlp.py:digits", f"--config.epochs={count}"], {})
                for count in (50, 100, 200, 400, 800)],
     "batch size": [(str(size), ["--config=configs/cnn.py:digits", "--config.epochs=10", f"--config.batch_size={size}"], {})
                    for size in (16, 32, 64, 128, 256)],
-    "members": [(str(4 * seeds), ["--config=configs/population.py:mlp-digits", "--config.epochs=10",
-                                  f"--config.population.seeds={seeds}"], {}) for seeds in (1, 2, 4, 8)],
+    "members": [(str(4 * seeds), ["--config=configs/sweep.py:mlp-digits", "--config.epochs=10",
+                                  f"--config.sweep.seeds={seeds}"], {}) for seeds in (1, 2, 4, 8)],
     "devices": [(str(count), ["--config=configs/mlp.py:digits", "--config.epochs=20"],
                  {"JAX_NUM_CPU_DEVICES": str(count)}) for count in (1, 2, 4, 8)],
 }
@@ -58,7 +58,7 @@ def main() -> None:
 def train(config: list[str], environment: dict[str, str], directory: Path) -> dict[str, Any]:
     command = [sys.executable, "run.py", *config, f"--workdir={directory}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, **environment})
-    runs = [record.read(place.parent) for place in directory.rglob("run.json")]
+    runs = [reader.read(place.parent) for place in directory.rglob("run.json")]
     times = [time for run in runs for fact in run.of(events.Metrics) if "train/loss" in fact.values
              for time in (fact.times[0], fact.times[-1])]
     return {"seconds": float(max(times) - min(times)),

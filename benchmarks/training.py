@@ -1,7 +1,7 @@
 """Images per second of a training step, ours beside PyTorch's, on the CPU: same network, optimizer, batch and data.
 
-    pip install torch tensorflow && python benchmarks/training.py            both networks, about 5 minutes
-    python benchmarks/training.py --model=cnn --rounds=9 --json=training.json
+    pip install torch tensorflow && python -m benchmarks.training            both networks, about 5 minutes
+    python -m benchmarks.training --model=cnn --rounds=9 --json=training.json
 
 Each contender is a process of its own that stays warm; rounds are interleaved, so that a slow minute of a shared machine
 falls on all of them; the figure is the median over rounds of the ratio within a round. Before a time counts, the losses
@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 EXAMPLES, BATCH, CHECKED = 6_400, 128, 50
 CONTENDERS = ("ours", "torch.compile", "torch channels_last", "torch eager", "flax loop", "flax example")
@@ -56,7 +54,7 @@ def main() -> None:
 
 def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
     """Run the contenders in turn; print and return images/s and the ratio of ours to each."""
-    workers = {name: subprocess.Popen([sys.executable, __file__, f"--worker={name}", f"--model={model}"],
+    workers = {name: subprocess.Popen([sys.executable, "-m", "benchmarks.training", f"--worker={name}", f"--model={model}"],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for name in contenders}
 
     def ask(name: str, question: str) -> Any:
@@ -95,7 +93,7 @@ def roofline(size: int = 2048, megabytes: int = 256) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from mnist_jax import train
+    from mnist_jax.train import step
 
     square = jnp.asarray(np.random.default_rng(0).random((size, size), np.float32))
     long = jnp.zeros(megabytes * 2**18)
@@ -106,9 +104,9 @@ def roofline(size: int = 2048, megabytes: int = 256) -> dict[str, float]:
     print(f"roofline: {flops / 1e9:.0f} GFLOP/s in float32 matmul, {bandwidth / 1e9:.1f} GB/s of memory")
     for model in ("cnn", "mlp"):
         experiment = chosen(model)
-        program = train.program(experiment, EXAMPLES, "cpu")
-        hyper, seed = train.hyper(experiment.optimizer), np.uint32(0)
-        state = train.initial_state(program, hyper, seed)
+        program = step.program(experiment, EXAMPLES, "cpu")
+        hyper, seed = step.hyper(experiment.optimizer), np.uint32(0)
+        state = step.initial_state(program, hyper, seed)
         per_image = flops_an_image(model)
         moved = 4 * sum(leaf.size for leaf in jax.tree.leaves(state)) * 2 / BATCH
         figures[f"{model}_images_per_second"] = 1 / max(per_image / flops, moved / bandwidth)
@@ -141,7 +139,7 @@ def _best(call: Any, argument: Any, times: int = 10) -> float:
 
 def work(name: str, model: str) -> None:
     """Answer "losses" with those of the first steps, and "speed" with the images/s of an epoch of the same program."""
-    from mnist_jax import sources
+    from mnist_jax.data import sources
 
     images, labels = sources.load("digits", "").arrays["train"]
     rows = np.random.default_rng(0).integers(0, len(labels), EXAMPLES)
@@ -159,33 +157,34 @@ def work(name: str, model: str) -> None:
 
 def chosen(model: str, **changes: Any) -> Any:
     """Return the settings of a config file without dropout, at a constant rate, with changes."""
-    from mnist_jax import settings
+    from mnist_jax.train import config as configs
+    from mnist_jax.train import config_file
 
-    config = settings.load_config(str(Path(__file__).resolve().parent.parent / "configs" / f"{model}.py"))
+    config = config_file.load_config(str(Path(__file__).resolve().parent.parent / "configs" / f"{model}.py"))
     config.optimizer.schedule = "constant"
     config.optimizer.learning_rate = 1e-4  # so small that rounding does not grow within the checked steps
     config.model.hidden_dropout = config.label_smoothing = 0.0
     if model == "cnn":
         config.model.features_dropout = 0.0
     config.update(changes)
-    return settings.from_config(config)
+    return configs.from_config(config)
 
 
 def ours(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
     import jax
 
-    from mnist_jax import train
+    from mnist_jax.train import step
 
     experiment = chosen(model)
-    program = train.program(experiment, EXAMPLES, "cpu")
-    seed, hyper = np.uint32(0), train.hyper(experiment.optimizer)
-    data = jax.device_put(train.Data(images, labels))
+    program = step.program(experiment, EXAMPLES, "cpu")
+    seed, hyper = np.uint32(0), step.hyper(experiment.optimizer)
+    data = jax.device_put(step.Data(images, labels))
     order = jax.device_put(np.arange(EXAMPLES, dtype=np.int32))
-    held = {"state": train.initial_state(program, hyper, seed)}
+    held = {"state": step.initial_state(program, hyper, seed)}
 
     def epoch() -> np.ndarray:
         metrics = jax.device_put(np.zeros((program.steps_per_epoch, 2), np.float32))
-        held["state"], metrics, _ = train.train_epoch(program, hyper, held["state"], metrics, seed, data, order,
+        held["state"], metrics, _ = step.train_epoch(program, hyper, held["state"], metrics, seed, data, order,
                                                       np.int32(program.steps_per_epoch))
         return np.asarray(metrics)[:, 0]
 
@@ -336,11 +335,11 @@ def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray, batch:
 
 
 def our_parameters(model: str) -> dict[str, np.ndarray]:
-    from mnist_jax import pytree, train
+    from mnist_jax.train import pytree, step
 
     experiment = chosen(model)
-    program = train.program(experiment, EXAMPLES, "cpu")
-    state = train.initial_state(program, train.hyper(experiment.optimizer), np.uint32(0))
+    program = step.program(experiment, EXAMPLES, "cpu")
+    state = step.initial_state(program, step.hyper(experiment.optimizer), np.uint32(0))
     return pytree.flatten(state.parameters)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 Scalar = str | int | float | bool | None
 
-OUTCOMES = ("finished", "failed", "interrupted", "diverged")
+STATUSES = ("finished", "failed", "interrupted", "diverged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """Where the run stands: "running", or one of OUTCOMES as its last word."""
+    """Where the run stands: "running", or one of STATUSES as its last word."""
 
     step: int
     state: str
@@ -148,7 +148,7 @@ KINDS: dict[str, type] = {kind.__name__: kind for kind in
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunInfo:
     """Who a run is. One id serves the record and every tracker: 32 hexadecimal characters."""
 
     id: str

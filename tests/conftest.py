@@ -1,7 +1,6 @@
 """What the tests share: a world without credentials, a small learnable data set, and one finished run of it."""
 
 import fcntl
-import gzip
 import os
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import hypothesis
 import numpy as np
 import pytest
 
-import online
-from mnist_jax import experiment, settings
 from mnist_jax.compare import sandbox
+from mnist_jax.train import config as configs
+from mnist_jax.train import config_file, experiment
+from tests.helpers import datasets, online
 
 # A shared machine may stall at any moment: a test is about what comes out, not about when.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -58,16 +58,9 @@ def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for image, label in zip(images, labels, strict=True):
             row, column = divmod(int(label), 4)
             image[2 + 8 * row:8 + 8 * row, 1 + 7 * column:6 + 7 * column] = 200
-        write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
-        write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
+        datasets.write_idx(folder / f"{prefix}-images-idx3-ubyte", images)
+        datasets.write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
     return folder
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write uint8 values as an IDX file, gzipped if the name ends so."""
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
-    content = header + array.astype(np.uint8).tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 @pytest.fixture(scope="session")
@@ -82,17 +75,17 @@ def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(world, idx_folder: Path) -> settings.Settings:
+def tiny(world, idx_folder: Path) -> configs.ExperimentConfig:
     """Return settings that train in a second: a small CNN, two epochs of the synthetic data."""
-    config = settings.load_config(str(Path(__file__).parent.parent / "configs" / "cnn.py"))
+    config = config_file.load_config(str(Path(__file__).parent.parent / "configs" / "cnn.py"))
     config.update_from_flattened_dict({
         "name": "tiny", "epochs": 2, "batch_size": 32, "model.features": (4, 8), "model.hidden": 32,
         "optimizer.learning_rate": 0.02, "dataset.data_dir": str(idx_folder), "dataset.validation_examples": 100})
-    return settings.from_config(config)
+    return configs.from_config(config)
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny: settings.Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished_run(tiny: configs.ExperimentConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train the tiny settings once, with both real clients offline. Tests read this run and change nothing in it."""
     result = experiment.run(tiny, tracker="neptune,comet", workdir=tmp_path_factory.mktemp("finished") / "run", watch=False)
     return result.directory

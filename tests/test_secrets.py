@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import mnist_jax
-import online
-from mnist_jax import background, errors, provenance
+from mnist_jax import errors, secrets
+from mnist_jax.tracking import sync
+from tests.helpers import online
 
 CANARY = "canary-0123456789abcdef"
 
@@ -52,10 +53,10 @@ def test_no_canary_reaches_the_record_a_trackers_files_or_a_server(repository, t
             monkeypatch.setenv(name, value)
         with mnist_jax.track("mine", {"num_memory_tokens": 12345678}, tracker="neptune,comet", tracker_mode="offline",
                              workdir=tmp_path / "run", command=command, script=["clean.py", "leaky.py", "literal.py"]) as run:
-            run.metrics(1, {"x": 1.0})
-        (replica,) = background.deliver(run.directory, tracker, "online")
+            run.log({"x": 1.0}, step=1)
+        (replica,) = sync.sync(run.directory, tracker, "online")
         assert replica.state == "complete", replica.error
-        assert [replica.state for replica in run.deliveries] == ["complete", "complete"]
+        assert [replica.state for replica in run.sync] == ["complete", "complete"]
         sent = repr(served.store).encode()
     kept = everything(run.directory)
     for secret in (CANARY, *served.secrets):
@@ -79,13 +80,13 @@ def test_a_key_that_the_server_refuses_is_not_written_down(tmp_path, monkeypatch
         for name, value in served.bad_key.items():
             monkeypatch.setenv(name, value)
         with mnist_jax.track("mine", tracker="comet", tracker_mode="online", workdir=tmp_path / "run") as run:
-            run.metrics(1, {"x": 1.0})
-    assert run.deliveries[0].state == "failed" and run.deliveries[0].error
+            run.log({"x": 1.0}, step=1)
+    assert run.sync[0].state == "failed" and run.sync[0].error
     assert served.bad_key["COMET_API_KEY"].encode() not in everything(tmp_path)
 
 
 def test_a_credential_of_a_command_line_is_masked_however_it_is_spelt():
-    assert provenance.command_line(["--api_key=a", "--token", "b", "comet.api_key=c", "--epochs=3", "x=1"]) == (
+    assert secrets.command_line(["--api_key=a", "--token", "b", "comet.api_key=c", "--epochs=3", "x=1"]) == (
         "--api_key=***", "--token", "***", "comet.api_key=***", "--epochs=3", "x=1")
 
 
@@ -93,4 +94,4 @@ def test_a_credential_of_a_command_line_is_masked_however_it_is_spelt():
     ("num_memory_tokens = 16", []), ("tokens = 'abcdefghijklmnopqrstuvwxyz'", []), ("token = os.environ['TOKEN']", []),
     ("api_key='0123456789abcdef'", [1]), ('{"password": "0123456789abcdef"}', [1]), ("COMET_API_KEY: '0123456789abcdef'", [1])])
 def test_what_looks_like_a_credential_in_source(line, found):
-    assert provenance.literal_secrets(line) == found
+    assert secrets.suspicious_lines(line) == found

@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import kills
-from attacks import world
-from attacks.world import Attack, World
-from mnist_jax import record
+from benchmarks.attacks import world
+from benchmarks.attacks.world import Attack, World
+from mnist_jax.record import reader
+from tests.helpers import kills
 
 _AT_ONCE = 50
 _SMALL = ["--config=configs/mlp.py", "--config.epochs=1", "--config.model.hidden=(32,)",
@@ -53,7 +53,7 @@ def one_cache(around: World, chance: random.Random, folder: Path) -> str:
 
 
 def _rows(directory: Path) -> list[tuple[str, int, float]]:
-    return [row for row in kills.rows_of(record.read(directory)) if not row[0].startswith("system/")]
+    return [row for row in kills.rows_of(reader.read(directory)) if not row[0].startswith("system/")]
 
 
 ATTACKS = [

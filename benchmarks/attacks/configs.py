@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from attacks import world
-from attacks.world import Attack, World
-from mnist_jax import data, errors, models, settings, train
+from benchmarks.attacks import world
+from benchmarks.attacks.world import Attack, World
+from mnist_jax import errors
+from mnist_jax.data import splits
+from mnist_jax.train import config as configs
+from mnist_jax.train import config_file, models, step
 
 _NUMBERS = (0, 1, -1, 2, 7, 128, 0.0, 0.1, 0.5, 1.0, 1e-300, 1e300, float("inf"), float("nan"), 2**32, 10**30, -0.0)
 _WORDS = ("", " ", "cnn", "mlp", "CNN", "adamw", "sgd", "cosine", "constant", "one_cycle", "float32", "bfloat16", "highest",
@@ -25,7 +28,7 @@ _FLAGS = ("--config.epochs", "--config.seed", "--config.batch_size", "--config.o
 
 def values(around: World, chance: random.Random, folder: Path) -> str:
     """A config of which some values are others: it is refused in a line, or its step is traced by the compiler."""
-    config = settings.load_config(str(world.ROOT / "configs" / f"{chance.choice(('mlp', 'cnn'))}.py:digits")).to_dict()
+    config = config_file.load_config(str(world.ROOT / "configs" / f"{chance.choice(('mlp', 'cnn'))}.py:digits")).to_dict()
     paths = [path for path, _ in _leaves(config)]
     for _ in range(chance.randint(1, 4)):
         *groups, last = chance.choice(paths).split(".")
@@ -34,14 +37,14 @@ def values(around: World, chance: random.Random, folder: Path) -> str:
             group = group[name] if isinstance(group, dict) and isinstance(group.get(name), dict) else config
         group[chance.choice((last, last, last, last + "s"))] = _value(chance)
     try:
-        chosen = settings.from_config(config)
-        splits = data.load(chosen.dataset) if chosen.dataset.name == "digits" and not chosen.dataset.data_dir else None
-        if splits is None:
+        chosen = configs.from_config(config)
+        loaded = splits.load_data("digits") if chosen.dataset.name == "digits" and not chosen.dataset.data_dir else None
+        if loaded is None:
             return ""  # the data of another name is looked for elsewhere, and its absence said: tested by itself
-        settings.check_examples(chosen, len(splits.train))
+        configs.check_examples(chosen, len(loaded.train))
     except errors.UserError as error:
         return "" if str(error) and "\n" not in str(error) else f"a message of several lines: {str(error)[:200]!r}"
-    return _traced(chosen, len(splits.train))
+    return _traced(chosen, len(loaded.train))
 
 
 def flags(around: World, chance: random.Random, folder: Path) -> str:
@@ -56,17 +59,17 @@ def flags(around: World, chance: random.Random, folder: Path) -> str:
     return "" if last and last[0].startswith("run.py:") else f"{chosen}: {told.err[-200:]}"
 
 
-def _traced(chosen: settings.Settings, examples: int) -> str:
+def _traced(chosen: configs.ExperimentConfig, examples: int) -> str:
     if sum(getattr(chosen.model, "features", ()) + _hidden(chosen.model)) > 10**5:
         return ""  # allowed, and too large for this machine to try
     try:
-        program = train.program(chosen, examples, "cpu")
-        hyper = train.hyper(chosen.optimizer)
-        shapes = jax.eval_shape(lambda seed: train.initial_state(program, hyper, seed), np.uint32(chosen.seed))
+        program = step.program(chosen, examples, "cpu")
+        hyper = step.hyper(chosen.optimizer)
+        shapes = jax.eval_shape(lambda seed: step.initial_state(program, hyper, seed), np.uint32(chosen.seed))
         images = jax.ShapeDtypeStruct((chosen.batch_size, *models.IMAGE_SHAPE), np.uint8)
         labels = jax.ShapeDtypeStruct((chosen.batch_size,), np.int32)
-        jax.eval_shape(lambda state, batch: train.train_step(program, hyper, state, np.uint32(chosen.seed), batch), shapes,
-                       train.Data(images, labels))
+        jax.eval_shape(lambda state, batch: step.train_step(program, hyper, state, np.uint32(chosen.seed), batch), shapes,
+                       step.Data(images, labels))
     except errors.UserError as error:
         return "" if "\n" not in str(error) else "a message of several lines"
     except Exception as error:  # whatever it is, a user would see its traceback

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import kills
-import prepared
-from attacks import world
-from attacks.world import Attack, World
-from mnist_jax import checkpoint, data, errors, events, record, settings, sources
-from mnist_jax.importing import run as importing
+from benchmarks.attacks import world
+from benchmarks.attacks.world import Attack, World
+from mnist_jax import errors, events
+from mnist_jax.convert import importer
+from mnist_jax.data import sources, splits
+from mnist_jax.record import checkpoint, reader
+from mnist_jax.train import config as configs
+from tests.helpers import datasets, kills
 
 
 def recorded(around: World, chance: random.Random, folder: Path) -> str:
@@ -28,16 +30,16 @@ def recorded(around: World, chance: random.Random, folder: Path) -> str:
         return f"{done}: {problem}"
     if told.code:
         return ""
-    # A last line that a cut has torn is that of a crash: what is before it is the record, and the outcome says so.
+    # A last line that a cut has torn is that of a crash: what is before it is the record, and the status says so.
     facts, whole = world.shown(directory), world.shown(around.whole)
-    shorter = facts["events"] < whole["events"] and facts["outcome"] != "finished"
+    shorter = facts["events"] < whole["events"] and facts["status"] != "finished"
     return "" if facts == whole or shorter else f"{done}: show says something else"
 
 
 def blob(around: World, chance: random.Random, folder: Path) -> str:
     """A picture, a model, a table: `report` and `predict` name it."""
     directory = around.copy(folder)
-    found = record.read(directory)
+    found = reader.read(directory)
     kind, command = chance.choice((
         (events.Image, ("report", directory, f"--html={folder / 'report.html'}")),
         (events.Artifact, ("report", directory, f"--html={folder / 'report.html'}")),
@@ -66,10 +68,10 @@ def cache(around: World, chance: random.Random, folder: Path) -> str:
     """The cache of decoded arrays: it is made again."""
     with _cache(folder / "cache"):
         dataset = _dataset(str(_idx(around)))
-        before = data.load(dataset)
+        before = splits.load_data(dataset)
         (kept,) = (folder / "cache").glob("*.npz")
         done = world.damage(kept, chance)
-        after = data.load(dataset)
+        after = splits.load_data(dataset)
     return "" if before.train.digest == after.train.digest and before.test.digest == after.test.digest else done
 
 
@@ -83,7 +85,7 @@ def idx_files(around: World, chance: random.Random, folder: Path) -> str:
         path.unlink()
         path = packed
     done = world.damage(path, chance)
-    before, after = data.load(_dataset(str(_idx(around)))), _loaded(copied, folder / "cache")
+    before, after = splits.load_data(_dataset(str(_idx(around)))), _loaded(copied, folder / "cache")
     if after is None:
         return ""
     pairs = [(getattr(before, split), getattr(after, split)) for split in ("train", "test")]
@@ -97,7 +99,7 @@ def prepared_files(around: World, chance: random.Random, folder: Path) -> str:
     """A data set as TFDS prepares it in array_record files: the damage is named, or the data are the same."""
     copied = Path(shutil.copytree(_prepared(around), folder / "tfds"))
     done = world.damage(chance.choice(sorted(path for path in copied.rglob("*") if path.is_file())), chance)
-    before, after = data.load(_dataset(str(_prepared(around)))), _loaded(copied, folder / "cache")
+    before, after = splits.load_data(_dataset(str(_prepared(around)))), _loaded(copied, folder / "cache")
     if after is None:
         return ""
     same = before.train.digest == after.train.digest and before.test.digest == after.test.digest
@@ -118,7 +120,7 @@ def compiled(around: World, chance: random.Random, folder: Path) -> str:
 
 def replica(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
     """An offline replica of ours: `import` names the damage, or gives the same events."""
-    source = Path(shutil.copytree(around.whole / "deliveries" / f"{tracker}-offline", folder / "left"))
+    source = Path(shutil.copytree(around.whole / "sync" / f"{tracker}-offline", folder / "left"))
     files = [path for path in source.rglob("*") if path.is_file() and path.stat().st_size and (
         path.name.startswith("data-") or path.suffix == ".zip")]
     done = world.damage(chance.choice(files), chance)
@@ -127,15 +129,15 @@ def replica(tracker: str, around: World, chance: random.Random, folder: Path) ->
         return f"{done}: {problem}"
     if told.code or "skipped: " in told.out:
         return ""
-    there, whole = _facts(record.read(folder / "back")), _facts(record.read(_imported(around, tracker)))
+    there, whole = _facts(reader.read(folder / "back")), _facts(reader.read(_imported(around, tracker)))
     return "" if there == whole else f"{done}: other events, and nothing was said"
 
 
 def model(around: World, chance: random.Random, folder: Path) -> str:
     """A model file: `predict` names the damage, or answers the same."""
-    (fact,) = record.read(around.whole).of(events.Model)
+    (fact,) = reader.read(around.whole).of(events.Model)
     path = folder / "digits.model.zip"
-    path.write_bytes(record.read(around.whole).bytes_of(fact.blob))
+    path.write_bytes(reader.read(around.whole).bytes_of(fact.blob))
     before = world.command("predict", path, _picture(folder), "--json")
     done = world.damage(path, chance)
     after = world.command("predict", path, _picture(folder), "--json")
@@ -163,15 +165,15 @@ def registered(around: World, chance: random.Random, folder: Path) -> str:
     return "" if verified.code or after.out == before else f"{done}: verified, and another"
 
 
-def _facts(found: record.Recorded) -> list[Any]:
+def _facts(found: reader.RunRecord) -> list[Any]:
     return [(type(entry.event).__name__, json.dumps(events.to_json(entry.event), sort_keys=True)) for entry in found.entries
             if not (isinstance(entry.event, events.Text) and entry.event.name == "imported")]
 
 
 @functools.cache
 def _imported(around: World, tracker: str) -> Path:
-    source = around.whole / "deliveries" / f"{tracker}-offline"
-    return importing.import_run(source, around.folder / f"imported-{tracker}").directory
+    source = around.whole / "sync" / f"{tracker}-offline"
+    return importer.import_run(source, around.folder / f"imported-{tracker}").directory
 
 
 @functools.cache
@@ -182,7 +184,7 @@ def _idx(around: World) -> Path:
 @functools.cache
 def _prepared(around: World) -> Path:
     digits = sources.load("digits", "").arrays
-    prepared.write(around.folder / "tfds", {split: (images[:200], labels[:200]) for split, (images, labels) in digits.items()})
+    datasets.write(around.folder / "tfds", {split: (images[:200], labels[:200]) for split, (images, labels) in digits.items()})
     return around.folder / "tfds"
 
 
@@ -204,15 +206,15 @@ def _picture(folder: Path) -> Path:
     return path
 
 
-def _dataset(folder: str) -> settings.Dataset:
-    return settings.Dataset("mnist", folder, 100, 0, False)
+def _dataset(folder: str) -> configs.DatasetConfig:
+    return configs.DatasetConfig("mnist", folder, 100, 0, False)
 
 
-def _loaded(folder: Path, cache: Path) -> data.Splits | None:
+def _loaded(folder: Path, cache: Path) -> splits.Splits | None:
     """Return a data set, decoded anew; None where it is refused in a line."""
     try:
         with _cache(cache):
-            return data.load(_dataset(str(folder)))
+            return splits.load_data(_dataset(str(folder)))
     except errors.UserError:
         return None
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from attacks import killing, world
-from attacks.world import Attack, World
+from benchmarks.attacks import killing, world
+from benchmarks.attacks.world import Attack, World
 
 _SLOW = """
 import os, random, time

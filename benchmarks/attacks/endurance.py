@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-import kills
-from attacks import world
-from attacks.world import Attack, World
-from mnist_jax import events, record
+from benchmarks.attacks import world
+from benchmarks.attacks.world import Attack, World
+from mnist_jax import events
+from mnist_jax.record import reader, writer
+from tests.helpers import kills
 
 _EPOCHS, _POINTS = 2_000, 1_000_000
 
@@ -32,7 +33,7 @@ def long_run(around: World, chance: random.Random, folder: Path) -> str:
     _, problems = process.communicate()
     if process.returncode:
         return f"exit code {process.returncode}: {problems.decode()[-200:]}"
-    trained = [entry.time for entry in record.read(folder / "run").entries if isinstance(entry.event, events.Metrics)
+    trained = [entry.time for entry in reader.read(folder / "run").entries if isinstance(entry.event, events.Metrics)
                and "train/loss" in entry.event.values]
     early, late = ([sample for sample in samples
                     if trained[int(first * len(trained))] <= sample[0] < trained[int(last * len(trained)) - 1]]
@@ -41,14 +42,14 @@ def long_run(around: World, chance: random.Random, folder: Path) -> str:
     files = max(held for *_, held in late) - max(held for *_, held in early)
     wrong = [f"memory grew {memory:.2f} times"] if memory > 1.1 else []
     wrong += [f"{files} more open files"] if files > 2 else []
-    rows = kills.rows_of(record.read(folder / "run"))
+    rows = kills.rows_of(reader.read(folder / "run"))
     wrong += [f"rows in {tracker}" for tracker in ("neptune", "comet") if rows != kills.offline_rows(folder / "run", tracker)]
     return ", ".join([*wrong, *_fast(folder / "run")])
 
 
 def many_points(around: World, chance: random.Random, folder: Path) -> str:
     """A million points: `show` in 1 s, `report` in 10 s."""
-    with record.create(folder / "run", events.Run(record.new_id(), "points", time.time(), {}, ())) as recorder:
+    with writer.create(folder / "run", events.RunInfo(writer.new_id(), "points", time.time(), {}, ())) as recorder:
         steps = np.arange(1, 1_001)
         for first in range(0, _POINTS // 4, 1_000):
             values = {f"train/{name}": chance.random() + steps / 1_000 for name in "abcd"}

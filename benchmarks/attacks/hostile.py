@@ -12,9 +12,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from attacks import world
-from attacks.world import Attack, World
-from mnist_jax import events, record
+from benchmarks.attacks import world
+from benchmarks.attacks.world import Attack, World
+from mnist_jax import events
+from mnist_jax.record import reader, writer
 
 _OUTSIDE = "kept-outside-by-nobody"
 _NAMES = ("../../{out}", "/{out}", "..\\..\\{out}", "a/../../{out}", "\x00{out}", "{out}\n", "con", "a" * 5_000, "\u202e{out}",
@@ -55,7 +56,7 @@ def neptune(around: World, chance: random.Random, folder: Path) -> str:
 def pictures(around: World, chance: random.Random, folder: Path) -> str:
     """Files that are no pictures, huge ones and damaged ones, given to `predict`."""
     path = folder / "picture.png"
-    whole = (around.whole / "blobs" / record.read(around.whole).of(events.Image)[0].blob.sha256).read_bytes()
+    whole = (around.whole / "blobs" / reader.read(around.whole).of(events.Image)[0].blob.sha256).read_bytes()
     path.write_bytes(chance.choice((
         b"", b"\x89PNG\r\n\x1a\n", chance.randbytes(chance.randint(1, 4_000)), whole[:chance.randrange(len(whole))], _pickle(),
         b"GIF89a" + chance.randbytes(50), b"BM" + chance.randbytes(80), b"<svg onload=alert(1)>", _bomb_png(), b"%PDF-1.4")))
@@ -66,8 +67,8 @@ def names(around: World, chance: random.Random, folder: Path) -> str:
     """Names, notes and texts of a record with escapes and markup: no terminal and no page carries them out."""
     bad = "".join(chance.choices(_ESCAPES, k=3))
     directory = folder / "runs" / "one"
-    run = events.Run(record.new_id(), f"n{bad}", 0.0, {"k" + bad: bad}, (bad,), tags=(bad,), description=bad)
-    with record.create(directory, run) as recorder:
+    run = events.RunInfo(writer.new_id(), f"n{bad}", 0.0, {"k" + bad: bad}, (bad,), tags=(bad,), description=bad)
+    with writer.create(directory, run) as recorder:
         recorder.append(events.Text(bad, 1, bad), events.Hyperparameters({bad: bad}),
                         events.Metrics([1], {f"m{bad}": [1.0]}, [1.0]), events.Environment({bad: bad}),
                         events.Status(1, "finished"))
@@ -91,7 +92,7 @@ def arguments(around: World, chance: random.Random, folder: Path) -> str:
     command = chance.choice((("show", bad), ("list", bad), ("registry", "register", bad, around.whole),
                              ("registry", "show", bad), ("registry", "promote", f"digits@{bad}", bad),
                              ("import", bad, f"--workdir={folder / 'x'}"), ("predict", bad, bad),
-                             ("compare", bad), ("deliver", bad, "--tracker", bad)))
+                             ("compare", bad), ("sync", bad, "--tracker", bad)))
     told = world.command(*command, *((f"--registry={folder / 'registry'}",) if command[0] in ("registry", "predict") else ()))
     if _escaped(folder):
         return f"{command}: something was written outside"
@@ -108,7 +109,7 @@ def _imported(path: Path, folder: Path) -> str:
         return "something was written outside"
     if told.code:
         return "" if not (folder / "run").exists() else "a refused import left something"
-    found = record.read(folder / "run")
+    found = reader.read(folder / "run")
     outside = [fact for kind in (events.Artifact, events.Image, events.Model) for fact in found.of(kind)
                if b"root:" in found.bytes_of(fact.blob)]
     return "a file outside was read" if outside else world.command("show", folder / "run").fault((0,))

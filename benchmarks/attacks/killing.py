@@ -17,14 +17,14 @@ from typing import Any
 
 import psutil
 
-import kills
-import online
-from attacks import world
-from attacks.world import Attack, World
-from mnist_jax import background, receipts, record
+from benchmarks.attacks import world
+from benchmarks.attacks.world import Attack, World
+from mnist_jax.record import reader
+from mnist_jax.tracking import receipts, sync
+from tests.helpers import kills, online
 
-POPULATION = ["--config=configs/population.py:mlp-digits", "--config.epochs=8", "--config.population.seeds=2",
-              "--config.population.learning_rate=(0.001,0.002)", "--config.checkpoint.every_s=0.0"]
+SWEEP = ["--config=configs/sweep.py:mlp-digits", "--config.epochs=8", "--config.sweep.seeds=2",
+              "--config.sweep.learning_rate=(0.001,0.002)", "--config.checkpoint.every_s=0.0"]
 SHARED = ["--config=configs/mlp.py:digits", "--config.epochs=15", "--config.checkpoint.every_s=0.0"]
 
 
@@ -60,19 +60,19 @@ def again(around: World, directory: Path, mode: str = "offline", environment: di
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     whole = kills.facts_of(around.whole)
     wrong += [part for part, facts in kills.facts_of(directory).items() if facts != whole[part]]
-    rows = kills.rows_of(record.read(directory))
+    rows = kills.rows_of(reader.read(directory))
     wrong += [f"rows in {tracker}" for tracker in online.TRACKERS
               if rows != (kills.online_rows(stores[tracker], tracker, directory) if stores
                           else kills.offline_rows(directory, tracker))]
     return ", ".join(wrong)
 
 
-def _delivered(directory: Path, mode: str) -> list[receipts.Replica]:
+def _delivered(directory: Path, mode: str) -> list[receipts.SyncStatus]:
     """Deliver to both trackers, after what a run that waits for no tracker has left delivering."""
     deadline = time.monotonic() + world.PATIENCE_S
     while True:
         try:
-            return list(background.deliver(directory, "neptune,comet", mode))
+            return list(sync.sync(directory, "neptune,comet", mode))
         except receipts.Busy:
             if time.monotonic() > deadline:
                 raise
@@ -106,14 +106,14 @@ def stopped(around: World, chance: random.Random, folder: Path, seconds: float =
     return again(around, folder / "run")
 
 
-def population(around: World, chance: random.Random, folder: Path) -> str:
-    """Kill a population and start it again: every member is the one of an undisturbed population."""
-    whole = _once(around, "population", POPULATION)
-    process = _train(folder / "run", POPULATION)
+def sweep(around: World, chance: random.Random, folder: Path) -> str:
+    """Kill a sweep and start it again: every member is the one of an undisturbed sweep."""
+    whole = _once(around, "sweep", SWEEP)
+    process = _train(folder / "run", SWEEP)
     time.sleep(chance.uniform(0.5, 14))
     process.kill()
     process.wait()
-    if problem := _finish(_train(folder / "run", POPULATION)):
+    if problem := _finish(_train(folder / "run", SWEEP)):
         return problem
     there, undisturbed = ({path.name: kills.facts_of(path) for path in sorted((place / "members").iterdir())}
                           for place in (folder / "run", whole))
@@ -145,7 +145,7 @@ def delivering(around: World, chance: random.Random, folder: Path) -> str:
     directory = around.copy(folder)
     tracker = chance.choice(online.TRACKERS)
     with online.serve(tracker) as served:
-        command = [sys.executable, "-m", "mnist_jax", "deliver", str(directory), f"--tracker={tracker}"]
+        command = [sys.executable, "-m", "mnist_jax", "sync", str(directory), f"--tracker={tracker}"]
         environment = {**os.environ, **online.PATIENT, **served.environment}
         for _ in range(chance.randint(1, 3)):
             process = subprocess.Popen(command, env=environment, cwd=world.ROOT, stdout=subprocess.DEVNULL,
@@ -162,13 +162,13 @@ def delivering(around: World, chance: random.Random, folder: Path) -> str:
             time.sleep(1)
         if problem := last.fault((0,)):
             return problem
-        rows = kills.rows_of(record.read(directory))
+        rows = kills.rows_of(reader.read(directory))
         return "" if kills.online_rows(served.store, tracker, directory) == rows else f"rows in {tracker}"
 
 
 def importing(around: World, chance: random.Random, folder: Path) -> str:
     """Kill an import: there is no run, or the whole one; and the same command then makes it."""
-    source = around.whole / "deliveries" / f"{chance.choice(online.TRACKERS)}-offline"
+    source = around.whole / "sync" / f"{chance.choice(online.TRACKERS)}-offline"
     command = ["-m", "mnist_jax", "import", str(source), f"--workdir={folder / 'run'}"]
     process = subprocess.Popen([sys.executable, *command], cwd=world.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(chance.uniform(0.05, 0.5))
@@ -176,7 +176,7 @@ def importing(around: World, chance: random.Random, folder: Path) -> str:
     process.wait()
     if not (folder / "run" / "run.json").exists() and (problem := world.shell(*command).fault((0,))):
         return problem
-    return "" if kills.rows_of(record.read(folder / "run")) == kills.rows_of(record.read(around.whole)) else "rows differ"
+    return "" if kills.rows_of(reader.read(folder / "run")) == kills.rows_of(reader.read(around.whole)) else "rows differ"
 
 
 def registry(around: World, chance: random.Random, folder: Path) -> str:
@@ -243,7 +243,7 @@ ATTACKS = [
     Attack("kills", "a run killed with kill -9 goes on to the same bits, and both trackers hold every row once", 60, 0, run),
     Attack("kills", "SIGTERM and SIGINT end a run well, and it goes on to the same bits", 30, 0, terminated),
     Attack("kills", "SIGSTOP for a minute changes nothing", 4, 0, stopped),
-    Attack("kills", "a killed population goes on; every member is bit for bit its own", 16, 0, population),
+    Attack("kills", "a killed sweep goes on; every member is bit for bit its own", 16, 0, sweep),
     Attack("kills", "two processes that train one run, one or both killed, go on to the same bits", 14, 0, processes),
     Attack("kills", "a delivery killed up to three times ends with every row once", 30, 0, delivering),
     Attack("kills", "a killed import leaves no run or the whole one", 30, 1, importing),

@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import online
-from attacks.world import Attack, World
-from mnist_jax.loopback.server import Faults
+from benchmarks.attacks.world import Attack, World
+from mnist_jax.compare.servers.server import Faults
+from tests.helpers import online
 
 
 def schedule(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
@@ -37,9 +37,9 @@ def _fault(chance: random.Random) -> Faults:
 
 
 def _id(directory: Path) -> str:
-    from mnist_jax import record
+    from mnist_jax.record import reader
 
-    return record.read(directory).run.id
+    return reader.read(directory).run.id
 
 
 @functools.cache

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from mnist_jax.cli import main
+from mnist_jax.data import idx, sources
+from tests.helpers import kills
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import numpy as np  # noqa: E402
-
-import kills  # noqa: E402
-from mnist_jax import __main__, idx, sources  # noqa: E402
 
 CONFIG = ["--config=configs/mlp.py:digits", "--config.epochs=40", "--config.checkpoint.every_s=0.0"]
 PATIENCE_S = 60
@@ -81,7 +81,7 @@ def command(*arguments: Any) -> Called:
     code = 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _in_time():
         try:
-            code = __main__.main([str(argument) for argument in arguments])
+            code = main.main([str(argument) for argument in arguments])
         except SystemExit as end:
             code = int(end.code or 0)
         except BaseException:  # a user would see the traceback
@@ -119,7 +119,7 @@ def damage(path: Path, chance: random.Random) -> str:
 def shown(directory: Path) -> dict[str, Any]:
     """Return what `show --json` says of a run, without what depends on where and when it lies."""
     facts = json.loads(command("show", directory, "--json").out)
-    return {name: facts[name] for name in ("id", "outcome", "config", "steps", "parameters_sha256", "datasets", "metrics",
+    return {name: facts[name] for name in ("id", "status", "config", "steps", "parameters_sha256", "datasets", "metrics",
                                            "events")}
 
 

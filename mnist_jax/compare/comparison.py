@@ -8,19 +8,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, receipts, record
-from mnist_jax.compare import claims, criteria, evidence, facts, sandbox, thesis
-from mnist_jax.compare.criteria import Line
+from mnist_jax import errors
+from mnist_jax.compare import claims as compare_claims
+from mnist_jax.compare import criteria, evidence, sandbox, thesis
+from mnist_jax.compare import facts as compare_facts
+from mnist_jax.compare.criteria import EvidenceLine
+from mnist_jax.record import reader
+from mnist_jax.tracking import receipts
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """What each tracker holds of one run, by its receipts."""
 
     name: str
     directory: str
     events: dict[str, int]  # recorded, by kind
-    replicas: dict[str, dict[str, str]]  # by label, then by kind: "3 sent, 1 thinned"
+    replicas: dict[str, dict[str, str]]  # by label, then by kind: "3 sent, 1 sampled"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +34,14 @@ class Comparison:
     versions: dict[str, str]
     python: str
     cells: dict[str, dict[str, criteria.Cell]]  # by criterion, then by tracker
-    facts: dict[str, dict[str, list[Line]]]  # by title, then by tracker
-    claims: list[claims.Claim]
-    verdict: list[Line]
+    facts: dict[str, dict[str, list[EvidenceLine]]]  # by title, then by tracker
+    claims: list[compare_claims.Claim]
+    verdict: list[EvidenceLine]
     problems: list[str]  # of probes that did not end as they should: what rests on them is not shown
-    run: Run | None
+    run: ComparedRun | None
 
 
-def compare(kept: Path | str | None = None, run: Path | str | None = None) -> Comparison:
+def compare_trackers(kept: Path | str | None = None, run: Path | str | None = None) -> Comparison:
     """Compare the two trackers by what their clients do on this machine.
 
     Args:
@@ -61,7 +65,7 @@ def compare(kept: Path | str | None = None, run: Path | str | None = None) -> Co
         return fold(folder, chosen)
 
 
-def fold(folder: Path, run: Run | None = None) -> Comparison:
+def fold(folder: Path, run: ComparedRun | None = None) -> Comparison:
     """Return what some evidence shows. Raises UserError where it is not whole, or no client was installed."""
     found = [criteria.read(folder, tracker) for tracker in thesis.TRACKERS]
     if not any(one.version for one in found):
@@ -72,8 +76,8 @@ def fold(folder: Path, run: Run | None = None) -> Comparison:
     return Comparison(
         {one.tracker: one.version for one in found}, evidence.python(folder),
         {name: {one.tracker: criteria.cell(one, name) for one in present} for name in thesis.CRITERIA},
-        {title: {one.tracker: call(one) for one in present} for title, call in facts.FACTS.items()},
-        [claims.judge(statement, by_tracker[statement.tracker]) for statement in thesis.TABLE], claims.verdict(found),
+        {title: {one.tracker: call(one) for one in present} for title, call in compare_facts.FACTS.items()},
+        [compare_claims.judge(statement, by_tracker[statement.tracker]) for statement in thesis.TABLE], compare_claims.verdict(found),
         [f"{one.tracker} {name}-{mode} {probe.problem}" for one in present for (name, mode), probe in one.probes.items()
          if probe.problem], run)
 
@@ -83,11 +87,11 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return _plain(comparison)
 
 
-def _of_run(directory: Path) -> Run:
-    recorded = record.read(directory)
+def _of_run(directory: Path) -> ComparedRun:
+    recorded = reader.read(directory)
     kinds = Counter(type(entry.event).__name__ for entry in recorded.entries)
     held = {}
-    for replica in receipts.replicas(directory):
+    for replica in receipts.sync_statuses(directory):
         states: dict[str, Counter[str]] = {}
         for line in receipts.lines(directory, replica.label):
             if line.get("opening") == "anew" or "forgotten" in line:
@@ -96,7 +100,7 @@ def _of_run(directory: Path) -> Run:
                 states.setdefault(str(line["kind"]), Counter())[str(line["state"])] += 1
         held[replica.label] = {kind: ", ".join(f"{times} {state}" for state, times in counts.items())
                                for kind, counts in states.items()}
-    return Run(recorded.run.name or recorded.run.id, str(directory), dict(kinds), held)
+    return ComparedRun(recorded.run.name or recorded.run.id, str(directory), dict(kinds), held)
 
 
 def _plain(value: Any) -> Any:

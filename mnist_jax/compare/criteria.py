@@ -28,17 +28,17 @@ _ONE_THING = ("system_details", "git_metadata", "installed_packages", "standard_
 _OF_EACH_CALL = ("curr_step", "hasNestedParams")  # the client's own words beside what was called
 
 
-class Line(NamedTuple):
+class EvidenceLine(NamedTuple):
     """Something said, and what shows it."""
 
     text: str
     quotes: tuple[evidence.Quote, ...] = ()
 
 
-class Answer(NamedTuple):
+class CriterionAnswer(NamedTuple):
     """What became of a call in one mode."""
 
-    outcome: str  # one of KEPT, PARTLY, LOST, REFUSED, ANSWERED
+    status: str  # one of KEPT, PARTLY, LOST, REFUSED, ANSWERED
     note: str
     quote: evidence.Quote
 
@@ -46,17 +46,17 @@ class Answer(NamedTuple):
 class Cell(NamedTuple):
     """One criterion of one tracker."""
 
-    automatic: dict[str, tuple[Line, ...]]  # by mode: what is kept without a call
-    calls: dict[str, dict[str, Answer]]  # by the call's words, then by mode
-    reach: tuple[Line, ...]  # how another run gets at it, where that was tried
+    automatic: dict[str, tuple[EvidenceLine, ...]]  # by mode: what is kept without a call
+    calls: dict[str, dict[str, CriterionAnswer]]  # by the call's words, then by mode
+    reach: tuple[EvidenceLine, ...]  # how another run gets at it, where that was tried
 
 
     def kept(self) -> str:
         """Return how many of the calls that leave something left it whole, by mode."""
         counts = []
         for mode in MODES:
-            outcomes = [answers[mode].outcome for answers in self.calls.values() if mode in answers]
-            leaving = [outcome for outcome in outcomes if outcome != ANSWERED]
+            statuses = [answers[mode].status for answers in self.calls.values() if mode in answers]
+            leaving = [status for status in statuses if status != ANSWERED]
             if leaving:
                 counts.append(f"{mode} {leaving.count(KEPT)}/{len(leaving)}")
         return ", ".join(counts)
@@ -71,9 +71,9 @@ class Evidence(NamedTuple):
 
     tracker: str
     version: str  # empty: the client is not installed
-    probes: dict[tuple[str, str], evidence.Probe]  # by name and mode
+    probes: dict[tuple[str, str], evidence.ProbeResult]  # by name and mode
 
-    def probe(self, name: str, mode: str) -> evidence.Probe:
+    def probe(self, name: str, mode: str) -> evidence.ProbeResult:
         return self.probes[name, mode]
 
 
@@ -88,7 +88,7 @@ def read(folder: Path, tracker: str) -> Evidence:
 def cell(found: Evidence, criterion: str) -> Cell:
     """Return the cell of a criterion."""
     automatic = {mode: automatically(found, criterion, mode) for mode in MODES}
-    calls: dict[str, dict[str, Answer]] = {}
+    calls: dict[str, dict[str, CriterionAnswer]] = {}
     for mode in MODES:
         probe = found.probe("called", mode)
         for call in probe.calls:
@@ -97,13 +97,13 @@ def cell(found: Evidence, criterion: str) -> Cell:
     return Cell(automatic, calls, tuple(_reach(found, criterion)))
 
 
-def automatically(found: Evidence, criterion: str, mode: str) -> tuple[Line, ...]:
+def automatically(found: Evidence, criterion: str, mode: str) -> tuple[EvidenceLine, ...]:
     """Return what the client kept of its own accord that serves a criterion."""
     kept: dict[str, evidence.Quote] = {}
     for item in found.probe("bare", mode).items:
         if _serves(found.tracker, item) == criterion:
             kept.setdefault(named(found.tracker, item), item.quote)
-    return tuple(Line(name, (quote,)) for name, quote in kept.items())
+    return tuple(EvidenceLine(name, (quote,)) for name, quote in kept.items())
 
 
 def named(tracker: str, item: evidence.Item) -> str:
@@ -122,7 +122,7 @@ def place(tracker: str, item: evidence.Item) -> str:
     return item.name.partition("/")[0] if tracker == "neptune" else item.kind
 
 
-def calls_of(found: Evidence) -> Sequence[tuple[evidence.Call, Answer]]:
+def calls_of(found: Evidence) -> Sequence[tuple[evidence.ProbeCall, CriterionAnswer]]:
     """Return every call that was made online, with what became of it."""
     probe = found.probe("called", "online")
     return [(call, _answer(probe, call)) for call in probe.calls]
@@ -137,25 +137,25 @@ def _serves(tracker: str, item: evidence.Item) -> str:
     return item.name.partition("/")[0]
 
 
-def _answer(probe: evidence.Probe, call: evidence.Call) -> Answer:
+def _answer(probe: evidence.ProbeResult, call: evidence.ProbeCall) -> CriterionAnswer:
     if not call.taken:
-        return Answer(REFUSED, call.answer, call.quote)
+        return CriterionAnswer(REFUSED, call.answer, call.quote)
     if not call.leaves:
         if call.answer in ("", "None") and call.reach == "":
-            return Answer(ANSWERED, "with nothing", call.quote)
-        return Answer(ANSWERED, "" if call.answer == "None" else textwrap.shorten(call.answer, 90), call.quote)
+            return CriterionAnswer(ANSWERED, "with nothing", call.quote)
+        return CriterionAnswer(ANSWERED, "" if call.answer == "None" else textwrap.shorten(call.answer, 90), call.quote)
     found = probe.kept(call.leaves)
     if not found:
-        return Answer(LOST, "", call.quote)
+        return CriterionAnswer(LOST, "", call.quote)
     item = found[0]
     where = f"as {item.kind} {item.name}" if item.kind != item.name else f"as {item.kind}"
-    return Answer(PARTLY if item.note else KEPT, f"{where}: {item.note}" if item.note else where, item.quote)
+    return CriterionAnswer(PARTLY if item.note else KEPT, f"{where}: {item.note}" if item.note else where, item.quote)
 
 
-def _reach(found: Evidence, criterion: str) -> list[Line]:
+def _reach(found: Evidence, criterion: str) -> list[EvidenceLine]:
     lines = []
     for call in found.probe("again", "online").calls:
         if call.criterion == criterion:
             text = f"got {WAYS[call.reach]}" if call.taken else f"not got: {call.answer}"
-            lines.append(Line(f"{call.words}: {text}", (call.quote,)))
+            lines.append(EvidenceLine(f"{call.words}: {text}", (call.quote,)))
     return lines

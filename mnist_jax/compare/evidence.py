@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnist_jax import errors
-from mnist_jax.importing import comet_archive, foreign, neptune_log
+from mnist_jax.convert import untrusted
+from mnist_jax.convert.comet import archive as comet_archive
+from mnist_jax.convert.neptune import log as neptune_log
 
 _QUOTED = 280  # characters
 
@@ -30,7 +32,7 @@ class Item(NamedTuple):
     quote: Quote
 
 
-class Call(NamedTuple):
+class ProbeCall(NamedTuple):
     """A call that a probe made; see `probing.Probe.call`."""
 
     criterion: str
@@ -42,12 +44,12 @@ class Call(NamedTuple):
     quote: Quote
 
 
-class Probe(NamedTuple):
+class ProbeResult(NamedTuple):
     """What one probe left; everything is empty where its evidence is not there."""
 
     problem: str  # how it ended, where that is not how it should
     items: tuple[Item, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[ProbeCall, ...]
     costs: dict[str, tuple[float, Quote]]  # seconds
     outside: tuple[Quote, ...]  # what the client tried to reach
     folder: Path
@@ -81,22 +83,22 @@ def _client(evidence: Path, tracker: str) -> dict[str, str]:
                                f"folder for --evidence to probe again") from error
 
 
-def read(evidence: Path, tracker: str, name: str, mode: str) -> Probe:
+def read(evidence: Path, tracker: str, name: str, mode: str) -> ProbeResult:
     """Return what one probe left."""
     folder = evidence / tracker / f"{name}-{mode}"
-    calls: list[Call] = []
+    calls: list[ProbeCall] = []
     costs: dict[str, tuple[float, Quote]] = {}
     for place, fact in _lines(evidence, folder / "said.jsonl"):
         if "cost" in fact:
             seconds = float(fact["seconds"])
             costs[str(fact["cost"])] = (seconds, Quote(place, f"{fact['cost']}: {seconds:.3g} s"))
         elif "call" in fact:
-            call = Call(fact["criterion"], fact["call"], fact["leaves"], fact["reach"], bool(fact["taken"]), fact["answer"],
+            call = ProbeCall(fact["criterion"], fact["call"], fact["leaves"], fact["reach"], bool(fact["taken"]), fact["answer"],
                         Quote(place, f"{fact['call']} -> {fact['answer']}"[:_QUOTED]))
             calls.append(call)
     outside = {fact["asked"]: Quote(place, f"tried to reach {fact['asked']}")
                for place, fact in _lines(evidence, folder / "outside.jsonl")}
-    return Probe(_problem(folder, name), tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()), folder)
+    return ProbeResult(_problem(folder, name), tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()), folder)
 
 
 def _problem(folder: Path, name: str) -> str:
@@ -134,7 +136,7 @@ def _items(evidence: Path, folder: Path) -> Iterator[Item]:
 
 
 def _of_neptune(evidence: Path, folder: Path) -> Iterator[Item]:
-    for record in neptune_log.operations(folder, foreign.Account(), foreign.Budget(folder)):
+    for record in neptune_log.operations(folder, untrusted.Account(), untrusted.Budget(folder)):
         operation = dict(record["obj"])
         kind, name = str(operation.pop("type")), "/".join(map(str, operation.pop("path")))
         if kind.startswith(("Clear", "Config")):  # they keep nothing
@@ -147,7 +149,7 @@ def _of_neptune(evidence: Path, folder: Path) -> Iterator[Item]:
 
 
 def _of_comet(evidence: Path, path: Path) -> Iterator[Item]:
-    with comet_archive.Archive(path, foreign.Account(), allow_outside=False) as archive:
+    with comet_archive.Archive(path, untrusted.Account(), allow_outside=False) as archive:
         place = str(path.relative_to(evidence))
         for number, (kind, payload) in enumerate(archive.messages(), 1):
             shown = {name: value for name, value in payload.items() if name not in ("message_id", "local_timestamp")}

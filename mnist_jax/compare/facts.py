@@ -5,34 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mnist_jax.compare import evidence, probing
-from mnist_jax.compare.criteria import Evidence, Line, place
+from mnist_jax.compare.criteria import Evidence, EvidenceLine, place
 
 _PLANTED = {"a password in the command line": probing.PLANTED_ARGUMENT,
             "a password in the git remote": probing.PLANTED_REMOTE}
 
 
-def registry(found: Evidence) -> list[Line]:
+def registry(found: Evidence) -> list[EvidenceLine]:
     """Return what got a version: models in a registry, artifacts."""
     versioned = [item for item in found.probe("called", "online").items if item.kind in ("registry", "artifact")
                  and '"version"' in item.quote.text]
     words = {"registry": "model", "artifact": "artifact"}
-    lines = [Line(f"{words[item.kind]} {item.name.removeprefix('registered ')} has a version, online", (item.quote,))
+    lines = [EvidenceLine(f"{words[item.kind]} {item.name.removeprefix('registered ')} has a version, online", (item.quote,))
              for item in versioned]
     refused = [call for call in found.probe("called", "offline").calls if not call.taken
                and call.words.startswith(("init_model", "log_artifact", "register_model"))]
-    lines += [Line(f"{call.words} is refused offline", (call.quote,)) for call in refused]
-    return lines or [Line("nothing got a version")]
+    lines += [EvidenceLine(f"{call.words} is refused offline", (call.quote,)) for call in refused]
+    return lines or [EvidenceLine("nothing got a version")]
 
 
-def folders(found: Evidence) -> list[Line]:
+def folders(found: Evidence) -> list[EvidenceLine]:
     """Return the places that the client makes by itself, and whether what has a path of the user's lies where it says."""
     own = {place(found.tracker, item): item.quote for item in reversed(found.probe("bare", "online").items)}
-    lines = [Line(f"made by the client: {', '.join(sorted(own)) or 'nothing'}", tuple(own.values())[:1])]
+    lines = [EvidenceLine(f"made by the client: {', '.join(sorted(own)) or 'nothing'}", tuple(own.values())[:1])]
     there, elsewhere = placed(found)
     text = f"{len(there)} of {len(there) + len(elsewhere)} things logged under a path of the user's lie at that path"
     kinds = ", ".join(sorted({place(found.tracker, item) for item in elsewhere}))
     text += f"; the others under what the method stands for: {kinds}" if elsewhere else ""
-    return [*lines, Line(text, tuple(item.quote for item in [*there[:2], *elsewhere[:2]]))]
+    return [*lines, EvidenceLine(text, tuple(item.quote for item in [*there[:2], *elsewhere[:2]]))]
 
 
 def placed(found: Evidence) -> tuple[list[evidence.Item], list[evidence.Item]]:
@@ -43,7 +43,7 @@ def placed(found: Evidence) -> tuple[list[evidence.Item], list[evidence.Item]]:
     return there, [item for item in items if item not in there]
 
 
-def costs(found: Evidence) -> list[Line]:
+def costs(found: Evidence) -> list[EvidenceLine]:
     """Return seconds of import, start, close, microseconds a point, and bytes on disk."""
     lines = []
     for mode in ("offline", "online"):
@@ -51,27 +51,27 @@ def costs(found: Evidence) -> list[Line]:
         units = {"import": (1, "s import"), "start": (1, "s start"), "point": (1e6, "µs a point"), "close": (1, "s close")}
         parts = [f"{seconds[name][0] * scale:.3g} {unit}" for name, (scale, unit) in units.items() if name in seconds]
         if parts:
-            lines.append(Line(f"{mode}: {', '.join(parts)}", tuple(quote for _, quote in seconds.values())))
+            lines.append(EvidenceLine(f"{mode}: {', '.join(parts)}", tuple(quote for _, quote in seconds.values())))
     folder = found.probe("points", "offline").folder / "left"
     files = [path for path in folder.rglob("*") if path.is_file()]
     if files:
         size = sum(path.stat().st_size for path in files)
-        lines.append(Line(f"{size / 1e3:,.0f} kB on disk for {probing.POINTS:,} points and what is captured by itself",
+        lines.append(EvidenceLine(f"{size / 1e3:,.0f} kB on disk for {probing.POINTS:,} points and what is captured by itself",
                           (evidence.Quote(f"{found.tracker}/points-offline/left", f"{len(files)} files, {size:,} bytes"),)))
     return lines
 
 
-def killed(found: Evidence) -> list[Line]:
+def killed(found: Evidence) -> list[EvidenceLine]:
     """Return how many of the points survived kill -9 at once after the last."""
     probe = found.probe("killed", "offline")
     if "point" not in probe.costs:
         return []
     points = [item for item in probe.items if item.name == "metrics/loss"]
     quotes = tuple(item.quote for item in points[-1:]) or (probe.costs["point"][1],)
-    return [Line(f"{len(points):,} of {probing.POINTS:,} points are left by kill -9 at once after the last", quotes)]
+    return [EvidenceLine(f"{len(points):,} of {probing.POINTS:,} points are left by kill -9 at once after the last", quotes)]
 
 
-def secrets(found: Evidence) -> list[Line]:
+def secrets(found: Evidence) -> list[EvidenceLine]:
     """Return which planted secrets the client wrote down."""
     lines = []
     for mode in ("offline", "online"):
@@ -80,20 +80,20 @@ def secrets(found: Evidence) -> list[Line]:
                 if secret.encode() in data:
                     where = "on disk" if mode == "offline" else "on the server"
                     quote = evidence.Quote(f"{found.tracker}/bare-{mode}/{name}", _around(data, secret))
-                    lines.append(Line(f"{mode}: {what} is written down {where}", (quote,)))
+                    lines.append(EvidenceLine(f"{mode}: {what} is written down {where}", (quote,)))
                     break
-    return lines or [Line("neither planted password is written down")] if found.probe("bare", "offline").items else []
+    return lines or [EvidenceLine("neither planted password is written down")] if found.probe("bare", "offline").items else []
 
 
-def outside(found: Evidence) -> list[Line]:
+def outside(found: Evidence) -> list[EvidenceLine]:
     """Return what the client tried to reach beyond this machine."""
     reached = {quote.text: quote for probe in found.probes.values() for quote in probe.outside}
     if not reached and any(probe.problem for probe in found.probes.values()):
         return []  # what did not end may have tried
-    return [Line(text, (quote,)) for text, quote in reached.items()] or [Line("nothing beyond this machine")]
+    return [EvidenceLine(text, (quote,)) for text, quote in reached.items()] or [EvidenceLine("nothing beyond this machine")]
 
 
-FACTS: dict[str, Callable[[Evidence], list[Line]]] = {
+FACTS: dict[str, Callable[[Evidence], list[EvidenceLine]]] = {
     "Registry and versions": registry, "Folders": folders, "Costs": costs, "After kill -9": killed,
     "Planted passwords": secrets, "Network": outside}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax.loopback import comet_store, neptune_store
+from mnist_jax.compare.servers import comet_store, neptune_store
 
 Dump = Callable[[Path], None]
 First = Callable[[], str]
@@ -15,22 +15,22 @@ Fact = tuple[str, str, Any] | tuple[str, str, Any, str]  # the last: what of it 
 _SHOWN = 5  # of a series
 
 
-def neptune(store: neptune_store.Store, folder: Path) -> None:
+def neptune(store: neptune_store.NeptuneStore, folder: Path) -> None:
     """Write what a Neptune server holds to `folder`."""
     with store.lock:
         _write(folder, [fact for run in store.runs.values() for fact in _neptune(run)])
 
 
-def comet(store: comet_store.Store, folder: Path) -> None:
+def comet(store: comet_store.CometStore, folder: Path) -> None:
     """Write what a Comet server holds to `folder`."""
     with store.lock:
         _write(folder, [*(fact for experiment in store.experiments.values() for fact in _comet(experiment)), *_project(store)])
 
 
-def _neptune(run: neptune_store.Run) -> Iterator[Fact]:
+def _neptune(run: neptune_store.StoredRun) -> Iterator[Fact]:
     for path, field in run.fields.items():
         match field.value:
-            case neptune_store.File(content, extension):
+            case neptune_store.StoredFile(content, extension):
                 yield field.kind, path, f"{len(content):,} bytes, .{extension}"
             case list():
                 yield field.kind, path, [_plain(point.value) for point in field.value[:_SHOWN]]
@@ -60,7 +60,7 @@ def _comet(experiment: comet_store.Experiment) -> Iterator[Fact]:
     yield from (("git_metadata", name, value) for name, value in experiment.git.items())
 
 
-def _project(store: comet_store.Store) -> Iterator[Fact]:
+def _project(store: comet_store.CometStore) -> Iterator[Fact]:
     for artifact in store.artifacts:
         for version in artifact.versions:
             yield "artifact", artifact.name, {"version": version.version, "state": version.state, "files": len(version.assets),
@@ -75,7 +75,7 @@ def _asset_name(asset: comet_store.Asset) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, neptune_store.Image):
+    if isinstance(value, neptune_store.StoredImage):
         return f"{len(value.content):,} bytes"
     return sorted(value) if isinstance(value, set) else value
 

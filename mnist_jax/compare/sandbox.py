@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mnist_jax.compare import comet_probe, criteria, holdings, neptune_probe, probing
-from mnist_jax.loopback import comet, guard, neptune
+from mnist_jax.compare.servers import comet, guard, neptune
 
 PROGRAMS = {"neptune": neptune_probe, "comet": comet_probe}
 DISTRIBUTIONS = {"neptune": "neptune", "comet": "comet_ml"}

@@ -1,0 +1,1 @@
+"""Servers on loopback that speak to the real Neptune and Comet clients."""

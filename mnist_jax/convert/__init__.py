@@ -1,0 +1,1 @@
+"""Other tools' files into records, and records into other tools' files."""

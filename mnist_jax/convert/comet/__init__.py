@@ -1,0 +1,1 @@
+"""Comet 3.x offline archives, read without its client."""

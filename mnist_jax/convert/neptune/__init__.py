@@ -1,0 +1,1 @@
+"""Neptune 1.x offline folders, read without its client."""

@@ -1,0 +1,218 @@
+"""What another program's files came to: events, and an account of everything that could not be carried.
+
+Those files are not to be trusted: every read here is bounded, follows no link and stays inside the given path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mnist_jax import errors
+from mnist_jax import events as events_
+
+FILE_BYTES = 2**30  # of one file
+TOTAL_BYTES = 2**33  # of everything that is read from one source
+OUTSIDE = "files outside the folder, which --allow_outside reads where they still are"
+STEP_LIMIT = 2**62
+
+Keep = Callable[[bytes, str], events_.Blob]  # keeps bytes under a name and returns their address
+_CREDENTIAL = re.compile(r"(api_?key|api_?token|auth_?token|access_?token|secret|secret_?key|password|passwd)$", re.I)
+_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_IN_COMMAND = re.compile(r"((?:api_?key|token|secret|password|passwd)[=: ]\s*)[^\s\"',]+", re.I)
+_SHOWN = 12  # names said in one line of the account
+
+
+class ForeignPoint(NamedTuple):
+    """One value of a series as found; the step is a whole number, a fraction, or not there."""
+
+    value: float
+    step: Any
+    time: float
+
+
+class Account:
+    """What was not carried (`skipped`) and what was changed on the way (`changed`), each with a count and a reason."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, str], list[str]] = {}
+
+    def skip(self, reason: str, name: str) -> None:
+        self._names.setdefault(("skipped", reason), []).append(name)
+
+    def change(self, reason: str, name: str) -> None:
+        self._names.setdefault(("changed", reason), []).append(name)
+
+    def lines(self, kind: str) -> list[str]:
+        """Return one line a reason: "3 x reason: names"."""
+        return [f"{len(names)} x {reason}: {_shown(names)}" for (of, reason), names in self._names.items() if of == kind]
+
+
+@dataclasses.dataclass
+class Found:
+    """A run read from another program's files. `status` is None where the files say that it was killed."""
+
+    source: str  # what it was read from, for a person
+    run: events_.RunInfo
+    events: list[events_.Event]
+    status: str | None
+    account: Account
+
+
+class Budget:
+    """Counts what is read from one source, so that a small archive cannot become an endless one."""
+
+    def __init__(self, place: Path, total: int = TOTAL_BYTES):
+        self._place, self._total, self._left = place, total, total
+
+    def take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise errors.UserError(f"{self._place}: expected at most {self._total} bytes of contents, found more; "
+                                   f"take it apart and import what is needed")
+
+
+def read_file(path: Path, budget: Budget, limit: int = FILE_BYTES) -> bytes:
+    """Return a regular file's bytes, following no link at its last step.
+
+    Raises:
+      OSError: it is not there, is a link or no regular file, or cannot be read.
+      UserError: it is larger than `limit`.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(file, "rb") as opened:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "not a regular file")
+        if status.st_size > limit:
+            raise errors.UserError(f"{path}: expected a file of at most {limit} bytes, found {status.st_size}")
+        budget.take(status.st_size)
+        return opened.read(limit + 1)
+
+
+def is_plain_name(name: Any) -> bool:
+    """Return whether a name stays in its folder: no separator, no "..", no NUL, not absolute."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def loads(text: str | bytes, place: str) -> Any:
+    """Return the JSON value of a text. Raises ValueError, or UserError where it is nested beyond reading."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise errors.UserError(f"{place}: expected JSON of a usual depth, found values nested too deeply to read") from None
+
+
+def seconds(time: Any) -> float:
+    """Return a finite number of unix seconds, or 0 for anything else."""
+    number = isinstance(time, int | float) and not isinstance(time, bool) and abs(time) < 1e15
+    return float(time) if number else 0.0
+
+
+def safe_name(name: str) -> str:
+    """Return a file's name without what leads out of a folder when somebody unpacks it there."""
+    parts = [part for part in name.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")]
+    return "/".join(parts) or "file"
+
+
+def is_run_id(text: Any) -> bool:
+    """Return whether a text is a run id of ours."""
+    return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def text(data: bytes) -> str:
+    """Return bytes as text that JSON can hold."""
+    return data.decode(errors="replace")
+
+
+def without_secrets(line: str) -> str:
+    """Return a command line or an address without the credentials that can be recognised in it."""
+    return _IN_COMMAND.sub(r"\1***", _IN_URL.sub("***", line))
+
+
+def parameter(name: str, value: Any, account: Account) -> Any:
+    """Return the value of a parameter, masked where its name says that it is a credential."""
+    if isinstance(value, str) and value and _CREDENTIAL.search(name):
+        account.change("value masked, since its name is that of a credential", name)
+        return "***"
+    return value
+
+
+def metrics(name: str, points: list[ForeignPoint], keep: Keep, account: Account) -> Iterator[events_.Event]:
+    """Yield a series with whole, rising steps; where those found are not so, also the series as found, as a file."""
+    steps = [_step(point.step) for point in points]
+    if all(point.step is None for point in points):
+        account.change("steps numbered from 0, since the series has none", name)
+        steps = list(range(len(points)))
+    elif any(step is None for step in steps):
+        account.change("steps numbered from 0, since some are fractions or missing (the series as found is a file)", name)
+        steps = list(range(len(points)))
+        yield _as_found(name, points, keep)
+    elif any(later <= earlier for earlier, later in itertools.pairwise(steps)):  # type: ignore[operator]
+        account.change("the last value at a repeated step kept, steps sorted (the series as found is a file)", name)
+        yield _as_found(name, points, keep)
+    last = {step: point for step, point in zip(steps, points, strict=True)}
+    order = sorted(last)  # type: ignore[type-var]
+    yield events_.Metrics(np.array(order, np.int64), {name: np.array([last[step].value for step in order])},
+                         np.array([last[step].time for step in order]))
+
+
+def same_steps(series: dict[str, list[ForeignPoint]]) -> Iterator[events_.Metrics]:
+    """Yield one Metrics for all series that share their steps and times."""
+    groups: dict[Any, dict[str, list[ForeignPoint]]] = {}
+    for name, points in series.items():
+        groups.setdefault(tuple((point.step, point.time) for point in points), {})[name] = points
+    for shared, members in groups.items():
+        if any(not isinstance(step, int) or isinstance(step, bool) or abs(step) > STEP_LIMIT for step, _ in shared):
+            raise ValueError(f"a step of {next(iter(members))!r} is no whole number")
+        steps, times = (list(column) for column in zip(*shared, strict=True)) if shared else ([], [])
+        values = {name: np.array([point.value for point in points], np.float64) for name, points in members.items()}
+        yield events_.Metrics(np.array(steps, np.int64), values, np.array(times, np.float64))
+
+
+def one(found: list[events_.Event]) -> events_.Event:
+    """Return the one event between two marks. Raises ValueError."""
+    if len(found) != 1:
+        raise ValueError(f"expected one between two marks, found {len(found)}: an empty event leaves nothing")
+    return found[0]
+
+
+def dataset(split: str, facts: dict[str, Any]) -> events_.Dataset:
+    """Return the Dataset whose fields our trackers write. Raises KeyError, TypeError or ValueError where they are not."""
+    named = {name: str(facts[name]) for name in ("name", "version", "digest", "origin")}
+    return events_.Dataset(split=split, examples=int(facts["examples"]), shape=tuple(map(int, facts["shape"])),
+                          class_counts=tuple(map(int, facts["class_counts"])), **named)
+
+
+def _step(step: Any) -> int | None:
+    if isinstance(step, bool) or not isinstance(step, int | float) or not abs(step) <= STEP_LIMIT:
+        return None
+    return int(step) if int(step) == step else None
+
+
+def _as_found(name: str, points: Iterable[ForeignPoint], keep: Keep) -> events_.Artifact:
+    lines = [f"{'' if point.step is None else point.step},{point.value!r},{point.time!r}\n" for point in points]
+    data = ("step,value,time\n" + "".join(lines)).encode(errors="replace")
+    return events_.Artifact(f"as_found/{name}", keep(data, f"{name}.csv"), "series", {"points": len(lines)})
+
+
+def _shown(names: list[str]) -> str:
+    unique = [line for line in dict.fromkeys(name[:200] for name in names) if line]
+    rest = f" and {len(unique) - _SHOWN} more" if len(unique) > _SHOWN else ""
+    return ", ".join(unique[:_SHOWN]).replace("\n", " ") + rest
+
+
+def picture(name: str, step: int, data: bytes, title: str, caption: str, keep: Keep) -> events_.Event:
+    """Return an Image for a PNG, an Artifact for a picture in another format."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return events_.Image(name, step, keep(data, title), caption)
+    return events_.Artifact(f"{name}/{step}", keep(data, title), "image", {"step": step, "caption": caption})

@@ -1,0 +1,77 @@
+"""The code that a run runs: the repository's commit and patch, and files. What could hold a credential is left out or masked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from mnist_jax import events, secrets
+from mnist_jax.record import blobs
+
+_PATCH_BYTES = 5 * 2**20
+_FILE_BYTES = 2**20
+
+
+def source(directory: Path, script: Iterable[Path]) -> tuple[events.Source, str]:
+    """Write the code that runs into a run's directory; return what it is, and a warning where it holds a credential.
+
+    Args:
+      script: files beside this package, such as the script and its config.
+    """
+    commit, branch, remote, dirty, patch = _git_facts(Path.cwd())
+    files, warnings = [], []
+    for name, path in _files(script).items():
+        content = path.read_bytes()
+        if variables := secrets.names_in(content):
+            warnings.append(f"{name} holds the value of {', '.join(variables)} and is not recorded")
+            continue
+        if lines := secrets.suspicious_lines(content.decode(errors="replace")):
+            warnings.append(f"{name}, line {lines[0]}, looks as if it held a credential, and source is recorded and sent; "
+                            f"move it to the environment")
+        files.append(blobs.write(directory, content, name))
+    if secrets.suspicious_lines("\n".join(line for line in patch.decode(errors="replace").split("\n") if line[:1] == "+")):
+        warnings.append("the uncommitted changes look as if they held a credential, and they are recorded and sent; move it "
+                        "to the environment")
+    patch_blob = blobs.write(directory, patch, "uncommitted.diff") if patch else None
+    return events.Source(commit, branch, remote, dirty, patch_blob, tuple(files)), "; ".join(warnings)
+
+
+def _files(script: Iterable[Path]) -> dict[str, Path]:
+    """Return name -> path of the code that runs: this package and the given files."""
+    package = Path(__file__).resolve().parent.parent
+    files = {f"mnist_jax/{path.relative_to(package)}": path for path in sorted(package.rglob("*.py"))}
+    for path in script:
+        if path.is_file() and path.stat().st_size <= _FILE_BYTES:
+            files.setdefault(_short_name(path), path)
+    return files
+
+
+def _git_facts(folder: Path) -> tuple[str | None, str | None, str | None, bool, bytes]:
+    """Return commit, branch, remote, dirty and patch of the repository that holds a folder; None where there is none."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None, None, None, False, b""
+    branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
+    remote = _git(folder, "config", "--get", "remote.origin.url")
+    changes = _git(folder, "status", "--porcelain") or ""
+    patch = (_git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD") or "") if changes else ""
+    remote = secrets.without_password(remote) if remote else None
+    return commit, branch, remote, bool(changes), secrets.mask(patch).encode()[:_PATCH_BYTES]
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=10, check=True,
+                                env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.decode(errors="replace").strip("\n")
+
+
+def _short_name(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return path.name

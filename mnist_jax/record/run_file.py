@@ -1,0 +1,55 @@
+"""run.json: who a run is, and how it ended, sealed by a digest over its own contents."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import errors, events
+from mnist_jax.record import blobs
+
+FORMAT = 1
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """Return run.json as written. Raises UserError where there is no run, RecordError where it is damaged."""
+    path = directory / "run.json"
+    try:
+        fields = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise errors.UserError(f"{directory}: expected a run's directory, found no run.json in it") from None
+    except (OSError, ValueError) as error:
+        raise errors.RecordError(f"{path}: damaged or not readable: {error}") from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+        raise errors.RecordError(f"{path}: expected record format {FORMAT}, found {found!r}")
+    body = {key: value for key, value in fields.items() if key != "sha256"}
+    if fields.get("sha256") != digest(body):
+        raise errors.RecordError(f"{path}: damaged: its digest does not match its contents")
+    return fields
+
+
+def run(fields: dict[str, Any]) -> events.RunInfo:
+    """Return the Run inside the fields of run.json."""
+    names = [field.name for field in dataclasses.fields(events.RunInfo)]
+    values = {name: fields[name] for name in names}
+    return events.RunInfo(**{**values, "command": tuple(values["command"]), "tags": tuple(values["tags"])})
+
+
+def write(directory: Path, run: events.RunInfo, status: str, sealed: dict[str, Any] | None) -> None:
+    """Write run.json; `sealed` says how many events there are and the digest of the last."""
+    writer = {"pid": os.getpid(), "host": socket.gethostname()}
+    body = {"format": FORMAT, **dataclasses.asdict(run), "status": status, "events": sealed, "writer": writer}
+    body = json.loads(json.dumps(body))
+    text = json.dumps({**body, "sha256": digest(body)}, indent=1)
+    blobs.write_atomically(directory / "run.json", text.encode())
+
+
+def digest(body: dict[str, Any]) -> str:
+    """Return the digest of everything in run.json but the digest."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

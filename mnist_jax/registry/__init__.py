@@ -1,0 +1,1 @@
+"""Names, versions and origins of models; model files; and predictions with them."""

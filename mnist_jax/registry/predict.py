@@ -1,0 +1,112 @@
+"""Loads a trained model and asks it: from a model file, from the run that made it, or by its name in a registry."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_jax import errors, events
+from mnist_jax.data import pictures
+from mnist_jax.record import reader
+from mnist_jax.registry import model_file, store
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to predict."""
+
+    name: str  # how it was asked for, and which version that is
+    facts: Mapping[str, Any]  # model.json: where it came from
+    parameters: Mapping[str, np.ndarray]
+    _exported: Any  # jax.export.Exported
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Return float32[N, 10] for images of the shape and type that the model was made for, black in the background.
+
+        Raises:
+          ValueError: the images have another type or shape.
+        """
+        expected = self._exported.in_avals[-1]
+        if images.dtype != expected.dtype or images.shape[1:] != expected.shape[1:]:
+            raise ValueError(f"images: expected {expected.dtype}[N, {', '.join(map(str, expected.shape[1:]))}], found "
+                             f"{images.dtype}{list(images.shape)}")
+        return np.asarray(self._exported.call(dict(self.parameters), images))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return float32[N, 10], each row summing to 1."""
+        return softmax(self.logits(images))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities of float[N, 10] logits."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    path: str
+    label: int
+    probabilities: tuple[float, ...]  # of the classes 0 to 9
+    model: str
+
+
+def load_model(model: Path | str, registry: Path | str = store.DEFAULT) -> LoadedModel:
+    """Load a model file, the model of a run's directory, or NAME@VERSION or NAME@ALIAS of a registry.
+
+    Raises:
+      UserError: there is no model, or its file is damaged or needs another jax.
+      RecordError: the registry is damaged, or the model is not what was registered.
+    """
+    import jax  # here, since registry and record are used without it
+
+    path, name = Path(model), str(model)
+    try:
+        if path.is_dir():
+            data = _of_run(path)
+        elif path.is_file():
+            data = path.read_bytes()
+        elif "@" in name or Path(registry, name, "journal.jsonl").exists():
+            version = store.find(Path(registry), name)
+            name, path = f"{version.name} version {version.version}", version.path
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != version.sha256:
+                raise errors.RecordError(f"{path}: damaged: the model file does not match the digest that was registered")
+        else:
+            raise errors.UserError(f"{model}: expected a model file, a run's directory, or NAME@VERSION of {registry}; "
+                                   f"found none of them")
+        found = model_file.unpack(data)
+    except OSError as error:
+        raise errors.UserError(f"{path}: expected a model file or a run's directory, found: {error.strerror}") from error
+    except ValueError as error:
+        raise errors.UserError(f"{path}: expected a model file, found {error}") from error
+    try:
+        exported = jax.export.deserialize(bytearray(found.program))
+    except Exception as error:  # jax raises several kinds for a newer format
+        raise errors.UserError(f"{path}: expected a program that jax {jax.__version__} can read, found one of jax "
+                               f"{found.facts.get('jax')}; run: pip install 'jax>={found.facts.get('jax')}'") from error
+    return LoadedModel(name, found.facts, found.parameters, exported)
+
+
+def predict_images(model: LoadedModel, paths: Sequence[Path | str]) -> list[Prediction]:
+    """Return what a model sees in pictures: grey or colour, dark on light or light on dark, of any size.
+
+    Raises:
+      UserError: one of them is no picture of a digit.
+    """
+    images = np.stack([pictures.read(path) for path in paths])
+    return [Prediction(str(path), int(row.argmax()), tuple(float(value) for value in row), model.name)
+            for path, row in zip(paths, model.probabilities(images), strict=True)]
+
+
+def _of_run(directory: Path) -> bytes:
+    recorded = reader.read(directory)
+    trained = recorded.of(events.Model)
+    if not trained:
+        raise errors.UserError(f"{directory}: expected a run with a model, found one that {recorded.status} without")
+    return recorded.bytes_of(trained[-1].blob)

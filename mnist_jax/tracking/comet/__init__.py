@@ -1,0 +1,1 @@
+"""Comet 3.x as a tracker."""

@@ -1,0 +1,1 @@
+"""Neptune 1.x as a tracker."""

@@ -1,0 +1,170 @@
+"""Trains runs of one program, one or many, from where all of them stand: chunk after chunk train, record, save if due, stop if
+told to; then evaluate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mnist_jax import errors, events
+from mnist_jax.data import splits
+from mnist_jax.record import arrays, checkpoint, reader
+from mnist_jax.tracking import run as tracking_run
+from mnist_jax.train import config, devices, evaluate, loop, progress, pytree, recorder, signals, step, vectorize
+
+
+class PreparedData(NamedTuple):
+    """What runs of one program share: the program, and its data on the host."""
+
+    program: step.Program
+    splits: splits.Splits
+    facts: list[events.Dataset]  # of the splits that have examples
+
+
+class MemberRun(NamedTuple):
+    """One of the runs that train together."""
+
+    run: tracking_run.Run
+    experiment: config.ExperimentConfig
+    recorded_step: int  # up to which its record, or its parent's, holds every update
+
+
+def prepare(experiment: config.ExperimentConfig, existing_runs: Sequence[reader.RunRecord]) -> PreparedData:
+    """Return the data and the program of an experiment.
+
+    Raises:
+      UserError: the data cannot be had, is too little, or is other than what the existing runs began with.
+    """
+    dataset = experiment.dataset
+    loaded = splits.load_data(dataset.name, dataset.data_dir, dataset.validation_examples, dataset.split_seed)
+    config.check_examples(experiment, len(loaded.train))
+    facts = [events.Dataset(dataset.name, name, loaded.version, split.digest, len(split), split.images.shape[1:],
+                            loaded.origin, split.class_counts()) for name, split in loaded.items()]
+    for existing_run in existing_runs:
+        _refuse_other_data(existing_run, facts)
+    return PreparedData(step.program(experiment, len(loaded.train), jax.default_backend()), loaded, facts)
+
+
+def fit(members: Sequence[MemberRun], prepared: PreparedData, stop_signals: signals.Signals, *, watch: bool, started: float,
+        stop_after: int | None = None) -> None:
+    """Train, evaluate and record runs, and set their statuses.
+
+    Args:
+      watch: show a progress bar where there is a terminal.
+      started: unix time at which the program started.
+      stop_after: interrupt after so many updates.
+    """
+    program, runs = prepared.program, [member.run for member in members]
+    strategy = vectorize.strategy(len(runs), jax.default_backend())
+    _record_data(members, prepared)
+    data = {name: step.Data(*devices.everywhere(program.mesh, (split.images, split.labels)))
+            for name, split in prepared.splits.items()}
+    states, first_step = _restore(members, program)
+    states, reached = strategy.gather(program, states), first_step
+    last_step, every_s = min(stop_after or program.steps, program.steps), members[0].experiment.checkpoint.every_s
+    show = progress.bar(program.steps, program.steps_per_epoch) if watch else None
+    record = recorder.Recorder(runs, program.steps_per_epoch, program.batch_size, first_step, started)
+    with stop_signals.deferred(), _saving(members) as save:
+        saved = time.monotonic()
+        for chunk in loop.chunks(program, strategy, states, data, first_step, last_step):
+            states, reached = chunk.members, chunk.step
+            record.trained(chunk)
+            if show:
+                loss, accuracy = np.reshape(jax.device_get(chunk.means), (-1, 2)).mean(0)
+                show(reached, float(loss), float(accuracy), chunk.updates / chunk.seconds * program.batch_size * len(runs))
+            ends_epoch = reached % program.steps_per_epoch == 0
+            stop = devices.any_of(bool(stop_signals.received)) or reached == last_step
+            due = stop or time.monotonic() - saved >= every_s
+            if due or ends_epoch:  # what was reached is recorded, then saved
+                scores = strategy.evaluate(program, states, data["validation"]) if ends_epoch and "validation" in data else None
+                record.record(reached, *jax.device_get((strategy.metrics(states), scores)))
+            if due:
+                save(reached, strategy.scatter(states))
+                saved = time.monotonic()
+            if stop or all(run.status == "diverged" for run in runs):
+                break
+    for member, state in zip(members, strategy.scatter(states), strict=True):
+        if member.run.status != "diverged":
+            member.run.status = "finished" if reached == program.steps else "interrupted"
+        if member.run.status == "finished":
+            evaluate.record_all(member.run, member.experiment, prepared.splits, program, state.state, data["test"])
+
+
+def _restore(members: Sequence[MemberRun], program: step.Program) -> tuple[list[vectorize.Member], int]:
+    """Return the members where process 0's checkpoints of them stand, or at their beginning; and the updates behind them.
+
+    Raises:
+      RecordError: a checkpoint is not of this program.
+    """
+    found, damaged = checkpoint.common([member.run.directory for member in members], [member.recorded_step for member in members])
+    for line in damaged:
+        print(f"warning: {line}; it is skipped, and the one before it used", file=sys.stderr)
+    first_step = devices.from_primary(found[0].step if found else 0)
+    if first_step:
+        print(f"resuming from step {first_step:,} of {program.steps:,}", file=sys.stderr)
+    saved: list[checkpoint.Checkpoint | None] = [*found] if found else [None] * len(members)
+    return [_member(program, member.experiment, first_step, each) for member, each in zip(members, saved, strict=True)], first_step
+
+
+def _member(program: step.Program, experiment: config.ExperimentConfig, first_step: int,
+            saved: checkpoint.Checkpoint | None) -> vectorize.Member:
+    hyper, seed = devices.everywhere(program.mesh, (step.hyper(experiment.optimizer), np.uint32(experiment.seed)))
+    init, metrics = step.compiled(program).init, vectorize.no_metrics(program)
+    if first_step == 0:
+        return vectorize.Member(hyper, seed, *devices.everywhere(program.mesh, (init(hyper, seed), metrics)))
+    shapes = _saved(vectorize.Member(hyper, seed, jax.eval_shape(init, hyper, seed), metrics))
+    try:
+        state = (pytree.restore(shapes, saved.arrays) if saved
+                 else jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes))
+    except ValueError as error:
+        assert saved
+        raise errors.RecordError(f"{saved.path}: expected a checkpoint of this program, found another: {error}") from error
+    return vectorize.Member(hyper, seed, **devices.everywhere(program.mesh, devices.from_primary(state)))
+
+
+def _saved(member: vectorize.Member) -> dict[str, Any]:
+    """Return what a checkpoint holds of a member; hyperparameters and seed are those of its config."""
+    return {"state": member.state, "metrics": member.metrics}
+
+
+@contextlib.contextmanager
+def _saving(members: Sequence[MemberRun]) -> Any:
+    """Yield a function that saves the states of the members that have not diverged, while training goes on."""
+    with contextlib.ExitStack() as stack:
+        savers = [stack.enter_context(checkpoint.saving(member.run.directory, member.run.info.id,
+                                                        member.experiment.checkpoint.keep)) for member in members]
+
+        def save(reached: int, states: Sequence[vectorize.Member]) -> None:
+            for member, saver, state in zip(members, savers, states, strict=True):
+                if member.run.status != "diverged":
+                    saver.save(reached, pytree.flatten(_saved(state)))
+
+        yield save
+
+
+def _record_data(members: Sequence[MemberRun], prepared: PreparedData) -> None:
+    """Record which data the runs train on, and the data itself where the config asks for it."""
+    for member in members:
+        member.run.append(*prepared.facts)
+        if member.experiment.dataset.keep:
+            columns = {f"{name}_{column}": getattr(split, column)
+                       for name, split in prepared.splits.items() for column in ("images", "labels")}
+            member.run.artifact(member.experiment.dataset.name, arrays.pack(columns, {}, zipfile.ZIP_DEFLATED), "dataset",
+                                {f"{fact.split}_digest": fact.digest for fact in prepared.facts})
+
+
+def _refuse_other_data(existing_run: reader.RunRecord, facts: Sequence[events.Dataset]) -> None:
+    recorded = {fact.split: fact.digest for fact in existing_run.of(events.Dataset)}
+    differing = [f"{fact.split} ({recorded[fact.split]} there, {fact.digest} here)" for fact in facts
+                 if recorded.get(fact.split, fact.digest) != fact.digest]
+    if differing:
+        raise errors.UserError(f"{existing_run.directory}: expected the data that this run began with, found other data: "
+                               f"{', '.join(differing)}; restore it or choose another workdir")

@@ -1,0 +1,179 @@
+"""Trains a recorded run again and says whether it is the same: bit for bit, or from which step and value on it is not.
+
+What is claimed is compared and nothing else: steps and train|validation|test/*, and the parameters at the end.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_jax import errors, events
+from mnist_jax.provenance import differences as source_differences
+from mnist_jax.record import nested, reader
+from mnist_jax.registry import lineage
+from mnist_jax.train import config as configs
+from mnist_jax.train import experiment, metric_names
+
+_COMPARED = ("train/", "validation/", "test/")
+_PACKAGE = "mnist_jax/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a run and its reproduction compare."""
+
+    verdict: str  # in words
+    holds: bool  # whether it is what was claimed
+    values: int  # compared
+    steps: int  # the last one compared
+    largest: float  # difference between two values
+    first_divergence: tuple[int, str, float, float] | None  # the first step, series, value there and value here that differ
+    differences: tuple[str, ...]  # in config, data, source and environment: what could explain it
+    directory: Path  # of the reproduction
+
+    def lines(self) -> list[str]:
+        """Return the verdict as lines of text."""
+        lines = [self.verdict, f"compared: {self.values} values up to step {self.steps}"]
+        if self.first_divergence:
+            step, name, there, here = self.first_divergence
+            lines.append(f"first divergence at step {step}: {name} was {there!r}, now {here!r}")
+        if self.first_divergence or not self.holds:
+            lines += [f"could explain it: {line}" for line in self.differences] or [
+                "no difference in config, data, source or environment was found that could explain it"]
+        else:
+            lines += [f"differs without effect: {line}" for line in self.differences]
+        return lines
+
+
+def reproduce_run(directory: Path | str, *, steps: int | None = None, tolerance: float = 0.0, workdir: Path | str | None = None,
+              changes: Sequence[str] = (), watch: bool = True) -> Verdict:
+    """Train a run again, from its recorded config on the data that this names, into a child run, and compare.
+
+    Args:
+      steps: compare only so many updates, which is quicker.
+      tolerance: claim values within so much of each other, instead of equal bits.
+      workdir: the child's directory; by default runs/<time>-<name>.
+      changes: settings to change, such as "seed=1", to see where the run diverges.
+
+    Raises:
+      UserError: it is no run of this package's training, or a setting is not as expected.
+      RecordError: a record is damaged.
+    """
+    original = reader.read(directory)
+    recorded_settings = _settings(original)
+    changed = _changed(recorded_settings, changes)
+    started_from = lineage.parent(original)
+    result = experiment.run(
+        changed, workdir=workdir or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{original.run.name}-again",
+        parent=started_from["directory"] if started_from else None, reproduces=original.run.id, stop_after=steps, watch=watch)
+    again = reader.read(result.directory)
+    return compare(original, again, steps=steps, tolerance=tolerance,
+                   differences=[*_of_config(recorded_settings, changed), *_of_facts(original, again)])
+
+
+def compare(original: reader.RunRecord, again: reader.RunRecord, *, steps: int | None = None, tolerance: float = 0.0,
+            differences: Sequence[str] = ()) -> Verdict:
+    """Compare what two runs recorded. The parameters are compared where both have reached their end."""
+    rows = {name: points for name, points in original.series().items() if name.startswith(_COMPARED)}
+    repeated = again.series()
+    diverging: list[tuple[int, str, float, float]] = []
+    values, last, largest = 0, 0, 0.0
+    for name, (at, there) in rows.items():
+        here = dict(zip(*repeated.get(name, ([], [])), strict=True))
+        for step, value in zip(at, there, strict=True):
+            if steps is not None and step > steps:
+                continue
+            now = here.get(step)
+            values, last = values + 1, max(last, step)
+            if now is None or not _same(value, now):
+                difference = abs(value - now) if now is not None else np.inf
+                largest = max(largest, difference if difference == difference else np.inf)
+                if not difference <= tolerance:
+                    diverging.append((step, name, value, np.nan if now is None else now))
+    first = min(diverging, key=lambda each: (each[0], each[1] != metric_names.TRAIN_LOSS), default=None)
+    models = [run.of(events.Model)[-1:] for run in (original, again)]
+    digests = {model[0].metadata.get("parameters_sha256") for model in models if model}
+    whole = all(models) and steps is None
+    if not values:
+        verdict, holds = "nothing to compare: the run has recorded no value that far", False
+    elif first:
+        verdict, holds = "not the same", False
+    elif largest > 0:
+        verdict, holds = f"equal within {tolerance:g} (largest difference {largest:.3g})", True
+    elif whole and len(digests) > 1:
+        verdict, holds = "every value is bit-identical, but the parameters are not", False
+    else:
+        verdict, holds = f"bit-identical{', parameters included' if whole else ''}", True
+    return Verdict(verdict, holds, values, last, largest, first, tuple(differences), again.directory)
+
+
+def _settings(original: reader.RunRecord) -> configs.ExperimentConfig:
+    try:
+        return configs.from_config(original.run.config)
+    except errors.UserError as error:
+        raise errors.UserError(f"{original.directory}: expected a run of this package's training, found one whose config it "
+                               f"does not know: {error}") from error
+
+
+def _changed(before: configs.ExperimentConfig, changes: Sequence[str]) -> configs.ExperimentConfig:
+    config: Any = dataclasses.asdict(before)
+    for change in changes:
+        path, separator, text = change.partition("=")
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        try:
+            if not separator:
+                raise KeyError(path)
+            nested.put(config, path, value)
+        except KeyError:
+            known = [name for name, _ in nested.flatten(config)]
+            raise errors.UserError(f"--set {change}: expected KEY=VALUE with a key of the config, found {path!r}"
+                                   f"{errors.suggestion(path, known)}") from None
+    return configs.from_config(config)
+
+
+def _same(one: float, other: float) -> bool:
+    return np.float64(one).tobytes() == np.float64(other).tobytes()
+
+
+def _of_config(before: configs.ExperimentConfig, now: configs.ExperimentConfig) -> Iterator[str]:
+    was: Mapping[str, Any] = dict(nested.flatten(dataclasses.asdict(before)))
+    for name, value in nested.flatten(dataclasses.asdict(now)):
+        if was[name] != value:
+            yield f"config: {name} was {was[name]!r}, now {value!r}"
+
+
+def _of_facts(original: reader.RunRecord, again: reader.RunRecord) -> Iterator[str]:
+    """Yield how data, source and environment of two runs differ."""
+    digests = {fact.split: fact.digest for fact in original.of(events.Dataset)}
+    for fact in again.of(events.Dataset):
+        if digests.get(fact.split) != fact.digest:
+            yield f"data: {fact.split} had the digest {digests.get(fact.split)}, now {fact.digest}"
+    for before, now in zip(original.of(events.Source)[:1], again.of(events.Source)[:1], strict=False):
+        if before.commit != now.commit:
+            yield f"source: commit was {before.commit}, now {now.commit}"
+        for name, was, here in source_differences.files(before, now):
+            if name.startswith(_PACKAGE):
+                detail = _line_that_differs(original, was, again, here) if was and here else ""
+                yield f"source: {name} {source_differences.change(was, here)}{detail}"
+    for before, now in zip(original.of(events.Environment)[:1], again.of(events.Environment)[:1], strict=False):
+        for difference in source_differences.between(before, now):
+            yield f"environment: {difference}"
+
+
+def _line_that_differs(original: reader.RunRecord, before: events.Blob, again: reader.RunRecord, now: events.Blob) -> str:
+    was, here = (run.bytes_of(blob).decode(errors="replace").splitlines() for run, blob in ((original, before), (again, now)))
+    changed = [line for line in difflib.unified_diff(was, here, n=0, lineterm="")
+               if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    shown = next((line for line in changed if line[:1] == "+"), changed[0] if changed else "")
+    return f", {len(changed)} lines of difference, such as: {shown[:100]}"

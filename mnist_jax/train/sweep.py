@@ -1,0 +1,158 @@
+"""Many runs in one compiled program: a grid over hyperparameters and seeds, or random points of it. Every member is recorded as a
+run of its own, and synced as such.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import random
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mnist_jax import errors
+from mnist_jax.record import blobs, reader
+from mnist_jax.tracking import protocol, receipts, sync
+from mnist_jax.train import config as configs
+from mnist_jax.train import experiment, fit, metric_names, profile, vectorize
+
+SEARCHES = ("grid", "random")
+HYPER = ("learning_rate", "momentum", "weight_decay")  # what members may differ in, beside the seed
+_SYNCED_AT_ONCE = 2  # members, after training
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """Which runs a sweep has: every combination of the values given, or random ones; each with every seed."""
+
+    search: str  # grid | random
+    samples: int  # of a random search, each value drawn between the smallest and the largest given; its logarithm is uniform
+    seeds: int  # from `seed` on
+    learning_rate: tuple[float, ...]  # none keeps the optimizer's own
+    momentum: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberResult:
+    """What one member came to."""
+
+    directory: Path
+    seed: int
+    optimizer: configs.OptimizerConfig
+    status: str
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    directory: Path
+    members: tuple[MemberResult, ...]
+    seconds: float
+    sync: tuple[receipts.SyncStatus, ...]
+
+    @property
+    def status(self) -> str:
+        """"finished" if every member is."""
+        statuses = {member.status for member in self.members}
+        return "finished" if statuses == {"finished"} else ", ".join(sorted(statuses - {"finished"}))
+
+
+def sweep(config: Mapping[str, Any], *, tracker: protocol.Choice = "local", tracker_mode: str = "auto",
+          workdir: str | Path | None = None, watch: bool = True, script: Sequence[str | Path] = (),
+          command: Sequence[str] = (), started: float | None = None) -> SweepResult:
+    """Train, evaluate and record every member of a sweep, and sync each to trackers afterwards.
+
+    A member's directory is what `experiment.run` would have made of its config: it can be shown, reproduced, registered.
+    The same `workdir` again resumes where all members have a checkpoint. Arguments and errors are those of experiment.run.
+    """
+    startup = profile.Startup(started or time.time())
+    experiments = member_configs(config)
+    first = experiments[0]
+    experiment.refuse_mistakes(first, tracker, tracker_mode)
+    if jax.process_count() > 1:
+        raise errors.UserError(f"expected one process to train a sweep, found {jax.process_count()}; leave --processes out")
+    directory = Path(workdir) if workdir else Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{first.name}"
+    width = len(str(len(experiments) - 1))
+    plans = [experiment.Plan(each, path, experiment.find_existing(path, each, None) if (path / "run.json").exists() else None,
+                             tags=(first.model.name, first.dataset.name, "sweep"))
+             for number, each in enumerate(experiments) for path in [directory / "members" / f"{number:0{width}}"]]
+    if left := [plan for plan in plans if not plan.existing_run or plan.existing_run.status not in experiment.ENDED]:
+        prepared = fit.prepare(first, [plan.existing_run for plan in left if plan.existing_run])
+        prepared = prepared._replace(program=vectorize.over_devices(prepared.program, len(left), jax.default_backend()))
+        experiment.train_runs(left, prepared, tracker="local", tracker_mode="auto", watch=watch, startup=startup,
+                              script=script, command=command, workdir=directory)
+    directories = [plan.directory for plan in plans if plan.directory]
+    with concurrent.futures.ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
+        statuses = pool.map(lambda path: sync.sync(path, tracker, tracker_mode), directories) if (
+            protocol.destinations(tracker, tracker_mode)) else []
+        synced = tuple(status for of_member in statuses for status in of_member)
+    members = tuple(MemberResult(path, each.seed, each.optimizer, record.status, record.last())
+                    for each, path in zip(experiments, directories, strict=True) for record in [reader.read(path)])
+    blobs.write_atomically(directory / "sweep.json", json.dumps(summary(members), indent=1).encode())
+    return SweepResult(directory, members, time.time() - startup.started, synced)
+
+
+def member_configs(config: Mapping[str, Any]) -> list[configs.ExperimentConfig]:
+    """Return the checked config of every member of a sweep.
+
+    Raises:
+      UserError: as from_config, and for what `sweep` holds.
+    """
+    base = configs.from_config({key: config[key] for key in config if key != "sweep"})
+    asked: SweepConfig = configs.build(SweepConfig, config["sweep"], "sweep.", SweepConfig)
+    configs.one_of("sweep.search", asked.search, SEARCHES)
+    configs.require("sweep.seeds", asked.seeds, 1 <= asked.seeds <= 10**5, "an integer from 1 to 100,000")
+    own = {name: getattr(asked, name) or (getattr(base.optimizer, name),) for name in HYPER}
+    if asked.search == "grid":
+        configs.require("sweep.samples", asked.samples, asked.samples == 0, "0 in a grid")
+        points = list(itertools.product(*own.values()))
+    else:
+        configs.require("sweep.samples", asked.samples, asked.samples >= 1, "1 or more")
+        for name, given in own.items():
+            configs.require(f"sweep.{name}", given, min(given) > 0 or len(set(given)) == 1, "values above 0, or one value")
+        generator = random.Random(base.seed)
+        points = [tuple(min(given) * (max(given) / min(given)) ** generator.random() if len(set(given)) > 1 else given[0]
+                        for given in own.values()) for _ in range(asked.samples)]
+    return [configs.check(dataclasses.replace(base, seed=base.seed + seed, optimizer=dataclasses.replace(
+        base.optimizer, **dict(zip(HYPER, point, strict=True))))) for point in points for seed in range(asked.seeds)]
+
+
+def summary(members: Sequence[MemberResult]) -> dict[str, Any]:
+    """Return mean and 95% interval over seeds for each point of the search, best first, and the best member.
+
+    Best is by validation accuracy, or by test accuracy where nothing is held out. The interval is Student's.
+    """
+    points: dict[configs.OptimizerConfig, list[MemberResult]] = {}
+    for member in members:
+        points.setdefault(member.optimizer, []).append(member)
+    chosen_by = metric_names.VALIDATION_ACCURACY if all(
+        metric_names.VALIDATION_ACCURACY in each.metrics for each in members) else metric_names.TEST_ACCURACY
+    rows = []
+    for optimizer, group in points.items():
+        row: dict[str, Any] = {name: getattr(optimizer, name) for name in HYPER} | {"members": len(group)}
+        for name in (metric_names.VALIDATION_ACCURACY, metric_names.TEST_ACCURACY, metric_names.TEST_LOSS):
+            values = [member.metrics[name] for member in group if name in member.metrics]
+            if values:
+                row[name] = {"mean": statistics.fmean(values), "interval": half_interval(values)}
+        rows.append(row)
+    rows.sort(key=lambda row: -row.get(chosen_by, {"mean": -1.0})["mean"])
+    best = max(members, key=lambda member: member.metrics.get(chosen_by, -1.0))
+    return {"members": len(members), "chosen_by": chosen_by, "points": rows,
+            "best": {"directory": str(best.directory), "seed": best.seed, "metrics": dict(best.metrics)}}
+
+
+def half_interval(values: Sequence[float]) -> float | None:
+    """Return half the 95% confidence interval of the mean, or None for one value."""
+    if len(values) < 2:
+        return None
+    from scipy import stats  # jax brings it
+
+    return float(stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5)

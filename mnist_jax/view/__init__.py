@@ -1,0 +1,1 @@
+"""Records for people: text for a terminal, and pages of HTML."""

@@ -1,0 +1,159 @@
+"""What a run is and reached, folded from its record: as one JSON object, and as a page of text."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnist_jax import events, secrets
+from mnist_jax.record import nested, reader
+from mnist_jax.registry import store
+from mnist_jax.tracking import receipts
+
+
+def summary(directory: Path) -> dict[str, Any]:
+    """Return what `show --json` prints.
+
+    Raises:
+      UserError: there is no run in the directory.
+      RecordError: its record is damaged.
+    """
+    recorded = reader.read(directory)
+    trained = recorded.of(events.Model)
+    environment = next(iter(recorded.of(events.Environment)), None)
+    source = next(iter(recorded.of(events.Source)), None)
+    metrics = recorded.last()
+    return {
+        "id": recorded.run.id, "name": recorded.run.name, "directory": str(directory), "status": recorded.status,
+        "created": recorded.run.created, "parent": recorded.run.parent, "command": list(recorded.run.command),
+        "config": dict(recorded.run.config),
+        "steps": max((int(event.steps[-1]) for event in recorded.of(events.Metrics) if len(event.steps)), default=0),
+        "parameters_sha256": trained[-1].metadata.get("parameters_sha256") if trained else None,
+        "model_sha256": trained[-1].blob.sha256 if trained else None,
+        "datasets": {event.split: {"name": event.name, "version": event.version, "digest": event.digest,
+                                   "examples": event.examples, "origin": event.origin}
+                     for event in recorded.of(events.Dataset)},
+        "source": {"commit": source.commit, "dirty": source.dirty} if source else None,
+        "environment": dict(environment.facts) if environment else {},
+        "metrics": metrics,
+        "events": len(recorded.entries),
+        "sync": {replica.label: replica.summary(len(recorded.entries)) for replica in receipts.sync_statuses(directory)},
+    }
+
+
+def text(facts: dict[str, Any]) -> str:
+    """Return the same as a page for a person."""
+    source = facts["source"] or {}
+    rows = [
+        ("run", f"{facts['name']}  {facts['id']}"),
+        ("status", f"{facts['status']}, {facts['steps']} steps, {facts['events']} events"),
+        ("created", _time(facts["created"])),
+        ("parent", facts["parent"] or "none"),
+        ("command", " ".join(facts["command"])),
+        ("source", f"{source.get('commit') or 'no repository'}{', with uncommitted changes' if source.get('dirty') else ''}"),
+        ("device", f"{facts['environment'].get('device')}, {facts['environment'].get('threads')} threads, "
+                   f"jax {facts['environment'].get('packages/jax')}"),
+        ("parameters", facts["parameters_sha256"] or "none yet"),
+    ]
+    rows += [(f"data {split}", f"{data['name']} {data['version']}, {data['examples']} examples, {data['digest'][:16]}")
+             for split, data in facts["datasets"].items()]
+    rows += [(name, f"{value:.6g}") for name, value in sorted(facts["metrics"].items())]
+    rows += [(f"to {label}", sync_line(state)) for label, state in facts["sync"].items()]
+    return _page(rows)
+
+
+def sync_line(state: dict[str, Any]) -> str:
+    """Return one line on a replica from its summary."""
+    counts = ", ".join(f"{state[name]} {name}" for name in ("sent", "converted", "sampled", "unsupported", "failed", "pending")
+                       if state[name])
+    problem = f" ({state['error']})" if state["error"] else ""
+    return f"{state['state']}{problem}: {counts or 'nothing yet'}; {state['where']}"
+
+
+def version_facts(registered: store.Version) -> dict[str, Any]:
+    """Return what `registry show --json` prints."""
+    return {"name": registered.name, "version": registered.version, "registered": registered.registered,
+            "aliases": list(registered.aliases), "notes": list(registered.notes), "path": str(registered.path),
+            **registered.chain}
+
+
+def versions_table(registered: Sequence[store.Version]) -> str:
+    """Return a line a version: name, version, aliases, score, when, run, notes."""
+    rows = [(each.name, f"version {each.version}", ", ".join(each.aliases), _accuracy(each.chain["metrics"]),
+             _time(each.registered), f"run {each.chain['run']['id'][:12]}", each.sha256[:12], "; ".join(each.notes))
+            for each in registered]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return "\n".join(secrets.printable("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+                     for row in rows) or "nothing is registered yet"
+
+
+def chain_page(registered: store.Version) -> str:
+    """Return the chain of a version as a page: model, run, step, config, data, source, environment, metrics."""
+    facts = registered.chain
+    model, run, parent = facts["model"], facts["run"], facts["parent"]
+    rows = [("model", f"{registered.name} version {registered.version}{_in_brackets(registered.aliases)}, registered "
+                      f"{_time(registered.registered)}"),
+            ("file", f"{registered.path}, {model['size']:,} bytes"), ("sha256", model["sha256"]),
+            ("parameters", str(model["parameters_sha256"])), *(("note", text) for text in registered.notes),
+            ("run", f"{run['name']}  {run['id']}"), ("directory", run["directory"]), ("command", " ".join(run["command"])),
+            ("sealed", f"{run['events']['count']} events, {run['events']['sha256']}" if run["events"] else run["status"])]
+    if parent:
+        rows.append(("starts from", f"run {parent['run']}, step {parent['step']}, model {parent['model_sha256']}"))
+    rows.append(("step", str(facts["step"])))
+    rows += [(f"config {name}", str(value)) for name, value in nested.flatten(facts["config"])]
+    rows += [(f"data {split}", f"{data['name']} {data['version']}, {data['examples']} examples, {data['digest']}")
+             for split, data in facts["datasets"].items()]
+    rows += [("source", f"commit {source['commit'] or 'none'}, patch {source['patch_sha256'] or 'none'}, "
+                        f"{source['files']} files") for source in facts["source"]]
+    rows += [(f"environment {name}", str(value)) for name, value in facts["environment"].items()]
+    rows += [(name, f"{value:.6g}") for name, value in sorted(facts["metrics"].items())]
+    return _page(rows)
+
+
+def result_table(directory: Path, status: str, metrics: Mapping[str, float], seconds: float, events_recorded: int,
+                 sync: Sequence[receipts.SyncStatus]) -> str:
+    """Return the short table at the end of a run; its last line is the run's directory."""
+    rows = [("status", status)]
+    if "test/accuracy" in metrics:
+        rows.append(("test accuracy", f"{metrics['test/accuracy']:.2%}"))
+    rows.append(("time", f"{seconds:.1f} s"))
+    if "system/images_per_second" in metrics:
+        rows.append(("speed", f"{metrics['system/images_per_second']:,.0f} images/s"))
+    rows += [(each.label, sync_line(each.summary(events_recorded))) for each in sync]
+    return f"{_page(rows)}\n{directory}"
+
+
+def sweep_table(directory: Path, seconds: float) -> str:
+    """Return the table at the end of a sweep: a line a point of its search, best first; then its directory."""
+    facts = json.loads((directory / "sweep.json").read_text())
+    lines = [f"{facts['members']} members in {seconds:.1f} s, the best by {facts['chosen_by']}: {facts['best']['directory']}"]
+    for row in facts["points"]:
+        point = ", ".join(f"{name} {row[name]:g}" for name in ("learning_rate", "momentum", "weight_decay"))
+        scores = [f"{name} {row[name]['mean']:.2%}{_interval(row[name]['interval'])}"
+                  for name in ("validation/accuracy", "test/accuracy") if name in row]
+        lines.append(f"{point}: {', '.join(scores) or 'no result'} ({row['members']} seeds)")
+    return "\n".join([*lines, str(directory)])
+
+
+def _interval(half: float | None) -> str:
+    return "" if half is None else f" ± {half:.2%}"
+
+
+def _page(rows: Sequence[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{secrets.printable(name):<{width}}  {secrets.printable(value)}" for name, value in rows)
+
+
+def _time(unix: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix))
+
+
+def _accuracy(metrics: Mapping[str, float]) -> str:
+    return f"{metrics['test/accuracy']:.2%}" if "test/accuracy" in metrics else ""
+
+
+def _in_brackets(words: Sequence[str]) -> str:
+    return f" ({', '.join(words)})" if words else ""

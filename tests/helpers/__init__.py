@@ -1,0 +1,1 @@
+"""What tests, benchmarks and attacks share: records, servers, data, and processes that are killed."""

@@ -1,0 +1,243 @@
+"""Recording anybody's loop: a context manager whose trackers never reach it, several at once, two runs at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import mnist_jax
+from mnist_jax import errors, events
+from mnist_jax.record import reader
+from mnist_jax.tracking import protocol, sync, testing
+from tests.helpers import read_back
+
+PNG = testing.png()
+
+
+class Kept:
+    """A third party's tracker; told to, it hangs, raises or is slow."""
+
+    support = dict.fromkeys(events.KINDS.values(), protocol.Support("native", "in a list"))
+
+    def __init__(self, name: str = "kept", fault: str = ""):
+        self.name, self.fault, self.events, self.status = name, fault, [], None
+
+    def _fault(self, method: str) -> None:
+        if self.fault == f"hang in {method}":
+            time.sleep(3600)
+        if self.fault == f"raise in {method}":
+            raise RuntimeError("a bug of theirs")
+
+    def open(self, run, path_of, *, earlier):
+        self._fault("open")
+        return "a list"
+
+    def write(self, event):
+        self._fault("write")
+        self.events.append(event)
+        return protocol.Receipt("sent")
+
+    def flush(self, timeout_s):
+        return True
+
+    def close(self, status, timeout_s):
+        self._fault("close")
+        self.status = status
+
+
+def test_a_loop_is_recorded_and_delivered_to_an_object_of_a_third_party(tmp_path):
+    kept = Kept()
+    with mnist_jax.track("mine", {"optimizer": {"learning_rate": 0.1}}, tracker=kept, workdir=tmp_path / "run") as run:
+        for step in (1, 2):
+            run.log({"train/loss": 1 / step}, step=step)
+        run.image("pixel", PNG, step=2, caption="a pixel")
+        run.artifact("table", b"a,b\n", "table", {"rows": 0})
+        run.text("note", "done", step=2)
+    recorded = mnist_jax.read(run.directory)
+    assert recorded.status == kept.status == "finished"
+    assert kept.events == [entry.event for entry in recorded.entries]
+    assert recorded.series()["train/loss"] == ([1, 2], [1.0, 0.5])
+    assert recorded.of(events.Hyperparameters)[0].values == {"optimizer.learning_rate": 0.1}
+    assert run.sync[0].state == "complete" and run.tracking_seconds > 0
+    run.close()  # a second one does nothing
+
+
+def test_local_is_the_record_alone(tmp_path):
+    with mnist_jax.track("mine", workdir=tmp_path / "run") as run:
+        run.log({"x": 1.0}, step=1)
+    assert not run.sync and not (tmp_path / "run" / "sync").exists()
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("a bug of mine"), "failed"), (KeyboardInterrupt(), "interrupted")])
+def test_an_error_is_recorded_and_raised(tmp_path, error, status):
+    with pytest.raises(type(error)), mnist_jax.track("mine", workdir=tmp_path / "run") as run:
+        run.log({"x": 1.0}, step=7)
+        raise error
+    recorded = mnist_jax.read(run.directory)
+    assert recorded.status == status and recorded.of(events.Status)[-1] == events.Status(7, status)
+    assert [text.text for text in recorded.of(events.Text)] == (["ValueError: a bug of mine"] if status == "failed" else [])
+
+
+def test_an_interrupted_run_prints_the_command_that_sends_the_rest(tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt), mnist_jax.track("mine", tracker="neptune", workdir=tmp_path / "run") as run:
+        run._syncing[0].end()
+        raise KeyboardInterrupt
+    assert f"python -m mnist_jax sync {run.directory} --tracker=neptune" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", [f"{kind} in {method}" for kind in ("hang", "raise")
+                                   for method in ("open", "write", "close")])
+def test_an_object_that_hangs_or_raises_changes_nothing(tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(sync, "NO_PROGRESS_S", 0.5)
+    monkeypatch.setattr(sync, "AT_MOST_S", 1.0)
+    good = Kept("good")
+    started = time.monotonic()
+    with mnist_jax.track("mine", tracker=[Kept("bad", fault), good], workdir=tmp_path / "run") as run:
+        run.log({"x": 1.0}, step=1)
+    assert time.monotonic() - started < 4
+    assert good.status == "finished" and run.sync[1].state == "complete"
+    assert mnist_jax.read(run.directory).status == "finished"
+
+
+def test_wrong_use_is_said_in_one_line(tmp_path):
+    with mnist_jax.track("mine", workdir=tmp_path / "run") as run, pytest.raises(errors.UserError, match="PNG"):
+        run.image("x", b"GIF89a", step=1)
+    with pytest.raises(errors.UserError, match="choose another workdir"):
+        mnist_jax.track("mine", workdir=tmp_path / "run")
+    with pytest.raises(errors.UserError, match="JSON can hold"):
+        mnist_jax.track("mine", {"path": tmp_path}, workdir=tmp_path / "other")
+    with pytest.raises(errors.UserError, match="each tracker once"):
+        mnist_jax.track("mine", tracker=[Kept(), Kept()], workdir=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_backend_is_found_by_its_entry_point(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text(
+        "from mnist_jax import tracking\n"
+        "def destination(mode):\n    return tracking.Destination('theirs', 'offline')\n"
+        "def create(where, folder):\n    import test_tracked\n    return test_tracked.Kept('theirs')\n")
+    package = tmp_path / "theirs-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[mnist_jax.trackers]\ntheirs = theirs\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parent)]))
+    with mnist_jax.track("mine", tracker="theirs", workdir=tmp_path / "run") as run:
+        run.log({"x": 1.0}, step=1)
+    (replica,) = run.sync
+    assert replica.state == "complete" and replica.counts == {"sent": len(mnist_jax.read(run.directory).entries)}
+    with pytest.raises(errors.UserError, match="did you mean 'theirs'"):
+        mnist_jax.track("mine", tracker="their", workdir=tmp_path / "other")
+
+
+@pytest.mark.parametrize("order", ["neptune,comet", "comet,neptune"])
+@pytest.mark.parametrize("last", ["neptune", "comet"])
+def test_both_trackers_in_every_order_of_start_and_stop(tmp_path, order, last):
+    """The one that shall end last is held until the other has ended."""
+    run = mnist_jax.track("both", tracker=order, workdir=tmp_path / "run")
+    held = {delivery.destination.tracker: delivery for delivery in run._syncing}
+    os.killpg(held[last]._process.pid, signal.SIGSTOP)
+    threading.Thread(target=_continue_after, args=(held[last], [each for name, each in held.items() if name != last])).start()
+    run.log({"x": 0.5}, step=1)
+    run.close()
+    assert [replica.state for replica in run.sync] == ["complete", "complete"]
+    _, series = read_back.neptune(run.directory / "sync" / "neptune-offline")
+    comet = read_back.Comet(run.directory / "sync" / "comet-offline" / f"{run.run.id}.zip")
+    assert series["x"] == [(1, 0.5)] and [value for _, value, _ in comet.metrics["x"]] == [0.5]
+
+
+def _continue_after(held, others) -> None:
+    deadline = time.monotonic() + 8
+    while not all(other.ended() for other in others) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(held._process.pid, signal.SIGCONT)
+
+
+def test_two_runs_at_once_in_one_process(tmp_path):
+    """The second run begins and ends inside the first, which goes on undisturbed."""
+    with mnist_jax.track("outer", tracker="comet", workdir=tmp_path / "outer") as outer:
+        outer.log({"x": 1.0}, step=1)
+        with mnist_jax.track("inner", tracker="comet", workdir=tmp_path / "inner") as inner:
+            inner.log({"x": 10.0}, step=1)
+        outer.log({"x": 2.0}, step=2)
+    for run, values in ((outer, [1.0, 2.0]), (inner, [10.0])):
+        comet = read_back.Comet(run.directory / "sync" / "comet-offline" / f"{run.run.id}.zip")
+        assert [value for _, value, _ in comet.metrics["x"]] == values and run.sync[0].state == "complete"
+
+
+def test_runs_in_parallel_in_one_folder_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen, lock = [], threading.Lock()
+
+    def one() -> None:
+        with mnist_jax.track("same") as run:
+            run.log({"x": 1.0}, step=1)
+        with lock:
+            seen.append(run.directory)
+
+    threads = [threading.Thread(target=one) for _ in range(18)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(seen)) == len({reader.read(directory).run.id for directory in seen}) == 18
+
+
+def test_two_processes_of_one_job_make_one_run(tmp_path, tiny):
+    """Both train; process 0 owns the record and the trackers."""
+    code = """
+import sys, jax
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), local_device_ids=[0])
+from mnist_jax import experiment, settings
+config = config_file.load_config("configs/mlp.py")
+config.update_from_flattened_dict({"epochs": 1, "dataset.data_dir": sys.argv[3], "model.hidden": (8,),
+                                   "dataset.validation_examples": 0})
+result = experiment.run(config, tracker="comet", workdir=sys.argv[4], watch=False)
+print(result.status)
+"""
+    port = 20_000 + os.getpid() % 10_000
+    processes = [subprocess.Popen([sys.executable, "-c", code, f"127.0.0.1:{port}", str(index), tiny.dataset.data_dir,
+                                   str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                 for index in range(2)]
+    for process in processes:
+        output, problems = process.communicate(timeout=120)
+        assert process.returncode == 0 and output.strip().endswith("finished"), problems
+    recorded = reader.read(tmp_path / "run")
+    assert recorded.status == "finished" and recorded.of(events.Environment)[0].facts["processes"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert len(recorded.series()["train/loss"][0]) == 600 // 128
+    archives = list((tmp_path / "run" / "sync" / "comet-offline").glob("*.zip"))
+    assert [archive.stem for archive in archives] == [recorded.run.id]
+
+
+def test_a_run_with_trackers_leaves_no_hook_behind():
+    """Neither importing nor tracking changes another library: no import hook, no excepthook, no handler, no signal."""
+    code = """
+import logging, signal, sys, tempfile, threading, warnings
+def state():
+    return (sys.excepthook, threading.excepthook, list(sys.meta_path), list(sys.path_hooks), list(logging.getLogger().handlers),
+            signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM),
+            sys.stdout, sys.stderr, sys.displayhook, list(warnings.filters))
+import jax, numpy
+before = state()
+import mnist_jax
+with mnist_jax.track("mine", tracker="neptune,comet", workdir=tempfile.mkdtemp() + "/run") as run:
+    run.log({"x": 1.0}, step=1)
+assert [replica.state for replica in run.sync] == ["complete"] * 2, run.sync
+assert state() == before
+assert not {"neptune", "comet_ml"} & set(sys.modules)
+assert threading.active_count() == 1
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_mode_that_auto_chose_is_said(tmp_path, capsys):
+    with mnist_jax.track("mine", tracker="neptune", workdir=tmp_path / "run"):
+        pass
+    assert capsys.readouterr().err == "neptune: offline (NEPTUNE_API_TOKEN is not set)\n"
