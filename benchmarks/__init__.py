@@ -1,1 +1,1 @@
-"""Programs that measure: each prints a table with the command that made it. Run them as modules, `python -m benchmarks.NAME`."""
+"""Programs that measure: each prints a table. Run one as a module from the repository, `python -m benchmarks.NAME`."""

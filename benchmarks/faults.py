@@ -7,8 +7,8 @@
 The servers are the package's own on the loopback interface; the clients are the real ones. Each row trains the CNN on the
 embedded digits beside one failing server and, in turns with it (turns.py), without a tracker, and compares the bits of
 parameters and metrics, the training time from the epoch in which the client was imported to the last, the wait at the end,
-and the events in the record. Then the server heals, and what `deliver` leaves there is compared with what an undisturbed
-delivery of the same record leaves.
+and the events in the record. Then the server heals, and what `sync` leaves there is compared with what an undisturbed
+sync of the same record leaves.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mnist_jax.compare.servers.server import Faults
 from mnist_jax.record import reader
 from mnist_jax.tracking import receipts, sync
 from mnist_jax.view import text
-from tests.helpers import online
+from tests.helpers import records, tracker_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
-    os.environ.update(online.PATIENT)
+    os.environ.update(tracker_servers.PATIENT)
     with tempfile.TemporaryDirectory() as folder:
         figures = (parallel(parsed.parallel, Path(folder)) if parsed.parallel
                    else matrix(parsed.tracker.split(","), parsed.faults.split(","), parsed.epochs, Path(folder)))
@@ -63,13 +63,13 @@ def matrix(trackers: list[str], faults: list[str], epochs: int, folder: Path) ->
     rows = []
     print(f"{'tracker':9}{'fault':16}{'same bits':>10}{'training':>10}{'end':>8}{'events':>8}  after healing", flush=True)
     for tracker in trackers:
-        with online.serve(tracker) as served:
+        with tracker_servers.serve(tracker) as served:
             whole = train_pair(folder / f"{tracker}-whole", epochs, served.environment, tracker)
             requests = served.server.requests
         assert whole["state"] == "complete", whole
         for fault in faults:
             directory = folder / f"{tracker}-{fault}"
-            with online.serve(tracker) as served:
+            with tracker_servers.serve(tracker) as served:
                 served.server.faults = (Faults(die_after=requests * int(fault[5:]) // 10) if fault.startswith("dies-")
                                         else FAULTS[fault])
                 run = train_pair(directory, epochs, served.bad_key if fault == "bad-key" else served.environment, tracker)
@@ -78,8 +78,8 @@ def matrix(trackers: list[str], faults: list[str], epochs: int, folder: Path) ->
                 (replica,) = sync.sync(directory, tracker, "online")
                 healed = served.contents(reader.read(directory).run.id)
             shutil.rmtree(directory / "sync")
-            with online.serve(tracker) as served:
-                served.deliver(directory)
+            with tracker_servers.serve(tracker) as served:
+                served.sync(directory)
                 same = replica.state == "complete" and served.contents(reader.read(directory).run.id) == healed
             rows.append({"tracker": tracker, "fault": fault, "healed": same, **run})
             print(f"{tracker:9}{fault:16}{'yes' if run['same_bits'] else 'NO':>10}{run['training'] - 1:>+10.1%}"
@@ -95,13 +95,13 @@ def train_pair(directory: Path, epochs: int, environment: dict[str, str], tracke
     """Train beside a tracker and, in turns with it, without; return how they compare. The first keeps its directory."""
     alone = directory.with_name(f"{directory.name}-alone")
     turns = take_turns({"tracked": start(directory, epochs, environment, tracker), "alone": start(alone, epochs, {}, "local")})
-    found = {name: times(folder, turns[name]) for name, folder in (("tracked", directory), ("alone", alone))}
+    measured = {name: times(folder, turns[name]) for name, folder in (("tracked", directory), ("alone", alone))}
     shutil.rmtree(alone)
-    tracked = found["tracked"]
+    tracked = measured["tracked"]
     first = min(sum(mark < tracked["imported"] for mark in tracked["marks"]), epochs - 2)
-    seconds = {name: run["marks"][-1] - run["marks"][first] for name, run in found.items()}
+    seconds = {name: run["marks"][-1] - run["marks"][first] for name, run in measured.items()}
     states = [state["state"] for state in text.summary(directory)["sync"].values()]
-    return {"same_bits": tracked["bits"] == found["alone"]["bits"], "seconds": seconds["tracked"], "state": states[0],
+    return {"same_bits": tracked["bits"] == measured["alone"]["bits"], "seconds": seconds["tracked"], "state": states[0],
             "training": seconds["tracked"] / seconds["alone"], "end": tracked["end"], "events": tracked["events"]}
 
 
@@ -117,8 +117,7 @@ def times(directory: Path, turns: Turns) -> dict[str, Any]:
     recorded = reader.read(directory)
     marks = [turns.own(entry.time) for entry in recorded.entries
              if isinstance(entry.event, events.Metrics) and "train/epoch_loss" in entry.event.values]
-    series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
-    bits = json.dumps([series, recorded.of(events.Model)[0].metadata["parameters_sha256"]])
+    bits = (records.bits_of(recorded), recorded.of(events.Model)[0].metadata["parameters_sha256"])
     imported = min((turns.own(line["at"]) for replica in receipts.sync_statuses(directory)
                     for line in receipts.lines(directory, replica.label) if "opening" in line), default=0.0)
     return {"bits": bits, "marks": marks, "imported": imported, "events": len(recorded.entries),
@@ -135,12 +134,12 @@ def parallel(runs: int, folder: Path) -> dict[str, Any]:
     outputs = [process.communicate() for process in processes]
     failed = [problems for process, (_, problems) in zip(processes, outputs, strict=True) if process.returncode]
     directories = {folder / output.splitlines()[-1] for output, _ in outputs if output}
-    found = [reader.read(directory) for directory in directories]
-    seeds = {run.run.config["seed"] for run in found}
-    complete = sum(state["state"] == "complete" for run in found
+    recorded = [reader.read(directory) for directory in directories]
+    seeds = {run.run.config["seed"] for run in recorded}
+    complete = sum(state["state"] == "complete" for run in recorded
                    for state in text.summary(run.directory)["sync"].values())
     print(f"{runs} runs at once in one folder, {time.time() - started:.0f} s: {len(directories)} directories, "
-          f"{len({run.run.id for run in found})} ids, {len(seeds)} seeds, {complete} of {2 * runs} deliveries complete, "
+          f"{len({run.run.id for run in recorded})} ids, {len(seeds)} seeds, {complete} of {2 * runs} syncs complete, "
           f"{len(failed)} failed")
     return {"runs": runs, "directories": len(directories), "seeds": len(seeds), "complete": complete, "failed": failed}
 

@@ -5,7 +5,7 @@
     python -m benchmarks.kills --kills=5 --json=kills.json
 
 Each run trains the MLP on the embedded digits with both trackers and saves a checkpoint after every chunk, so that kills fall
-into training, saving, recording and delivery; one in three takes the deliveries with it. What is compared with a run that was
+into training, saving, recording and syncing; one in three takes the syncs with it. What is compared with a run that was
 never killed: every row of train|validation|test/*, the parameters, the optimizer's state, the predictions, the pictures; and
 with the record, after the end: every row that each tracker holds.
 """
@@ -23,7 +23,7 @@ from typing import Any
 
 from mnist_jax.record import reader
 from mnist_jax.tracking import sync
-from tests.helpers import kills, online
+from tests.helpers import killed_runs, tracker_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,8 +38,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
     numbers = range(parsed.kills) if parsed.only is None else [parsed.only]
-    with tempfile.TemporaryDirectory() as folder, online.serve("neptune") as neptune, online.serve("comet") as comet:
-        os.environ.update({**online.PATIENT, **neptune.environment, **comet.environment})
+    with (tempfile.TemporaryDirectory() as folder, tracker_servers.serve("neptune") as neptune,
+          tracker_servers.serve("comet") as comet):
+        os.environ.update({**tracker_servers.PATIENT, **neptune.environment, **comet.environment})
         figures = kill_all(numbers, parsed.seed, Path(folder), {"neptune": neptune.store, "comet": comet.store})
     if parsed.json:
         parsed.json.write_text(json.dumps(figures, indent=1))
@@ -48,27 +49,27 @@ def main() -> None:
 def kill_all(numbers: Any, seed: int, folder: Path, stores: dict[str, Any]) -> list[dict[str, Any]]:
     """Kill one run after the other, and print a line for each."""
     whole_directory = folder / "whole"
-    assert kills.start(whole_directory, CONFIG, "neptune,comet", "offline").wait() == 0
-    whole, recorded = kills.facts_of(whole_directory), reader.read(whole_directory)
-    lasts = recorded.entries[-1].time - recorded.entries[0].time + 2  # and the wait for the deliveries
+    assert killed_runs.start(whole_directory, CONFIG, "neptune,comet", "offline").wait() == 0
+    whole, recorded = killed_runs.facts_of(whole_directory), reader.read(whole_directory)
+    lasts = recorded.entries[-1].time - recorded.entries[0].time + 2  # and the wait for the syncs
     figures = []
     for number in numbers:
         directory, mode = folder / f"run-{number}", "online" if number % 2 else "offline"
         chance = random.Random(f"{seed}-{number}")
-        found = kills.kill(kills.start(directory, CONFIG, "neptune,comet", mode), directory, lasts, chance)
-        again = kills.start(directory, CONFIG, "neptune,comet", mode)
+        outcome = killed_runs.kill(killed_runs.start(directory, CONFIG, "neptune,comet", mode), directory, lasts, chance)
+        again = killed_runs.start(directory, CONFIG, "neptune,comet", mode)
         _, problems = again.communicate()
         wrong = [] if again.returncode == 0 else [f"exit code {again.returncode}: {problems.decode()[-300:]}"]
         if not wrong:
             replicas = sync.sync(directory, "neptune,comet", mode)
             wrong += [f"{replica.label} is {replica.state}" for replica in replicas if replica.state != "complete"]
-            wrong += [part for part, facts in kills.facts_of(directory).items() if facts != whole[part]]
-            rows = kills.rows_of(reader.read(directory))
+            wrong += [part for part, facts in killed_runs.facts_of(directory).items() if facts != whole[part]]
+            rows = killed_runs.rows_of(reader.read(directory))
             wrong += [f"rows in {tracker}" for tracker, store in stores.items()
-                      if rows != (kills.online_rows(store, tracker, directory) if mode == "online"
-                                  else kills.offline_rows(directory, tracker))]
-        figures.append({"number": number, "mode": mode, "killed": found, "wrong": wrong})
-        print(f"{number:3} {mode:8} {found}: {', '.join(wrong) or 'as if never killed'}", flush=True)
+                      if rows != (killed_runs.online_rows(store, tracker, directory) if mode == "online"
+                                  else killed_runs.offline_rows(directory, tracker))]
+        figures.append({"number": number, "mode": mode, "killed": outcome, "wrong": wrong})
+        print(f"{number:3} {mode:8} {outcome}: {', '.join(wrong) or 'as if never killed'}", flush=True)
     print(f"{sum(not each['wrong'] for each in figures)} of {len(figures)} as if never killed "
           f"(seed {seed}, {time.strftime('%Y-%m-%d')})")
     return figures

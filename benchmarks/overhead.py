@@ -5,7 +5,7 @@
 
 Each run trains configs/cnn.py on as many images as MNIST has (noise: what they show costs nothing) in a process of its own.
 The machine's own speed drifts by more than what is measured, so the two runs of a pair take turns of two seconds: one is
-stopped (SIGSTOP), its deliveries with it, while the other runs. What is compared is the time of an epoch, recording
+stopped (SIGSTOP), its syncs with it, while the other runs. What is compared is the time of an epoch, recording
 included, counting a run's own turns only, from the first epoch that ends with both trackers open to the last; the same
 epochs in both runs of a pair. The figure is the median over pairs, with the interval of the median at 95% (bootstrap).
 Importing, opening and closing the clients is reported apart.
@@ -75,8 +75,8 @@ def measure(pairs: int, epochs: int, folder: Path, figures: dict[str, Any]) -> N
         order = ("local", "neptune,comet") if pair % 2 else ("neptune,comet", "local")
         directories = {tracker: folder / f"{pair}-{tracker.replace(',', '-')}" for tracker in order}
         turns = take_turns({tracker: start(tracker, directories[tracker], epochs, folder / "data") for tracker in order})
-        found = {tracker: times(directories[tracker], turns[tracker]) for tracker in order}
-        both, alone = found["neptune,comet"], found["local"]
+        measured = {tracker: times(directories[tracker], turns[tracker]) for tracker in order}
+        both, alone = measured["neptune,comet"], measured["local"]
         first = both["epochs_before_open"]
         seconds = [(run["marks"][-1] - run["marks"][first]) / (len(run["marks"]) - 1 - first) for run in (both, alone)]
         ratio = seconds[0] / seconds[1]
@@ -128,14 +128,14 @@ def start(tracker: str, directory: Path, epochs: int, data: Path) -> subprocess.
 def times(directory: Path, turns: Turns) -> dict[str, Any]:
     """Return what the record of a run says of time, in seconds of its own turns since its first event."""
     entries = reader.read(directory).entries
-    begun = turns.own(entries[0].time)
-    marks = [turns.own(entry.time) - begun for entry in entries
+    started = turns.own(entries[0].time)
+    marks = [turns.own(entry.time) - started for entry in entries
              if isinstance(entry.event, events.Metrics) and EPOCH_MARK in entry.event.values]
     replicas = {replica.label: replica for replica in receipts.sync_statuses(directory)}
     assert all(replica.state == "complete" for replica in replicas.values()), replicas
-    moments = {word: max((turns.own(line["at"]) - begun for label in replicas for line in receipts.lines(directory, label)
+    moments = {word: max((turns.own(line["at"]) - started for label in replicas for line in receipts.lines(directory, label)
                           if word in line), default=0.0) for word in ("opened", "closed")}
-    return {"marks": marks, "seconds": marks[-1], "end": moments["closed"] - turns.own(entries[-1].time) + begun,
+    return {"marks": marks, "seconds": marks[-1], "end": moments["closed"] - turns.own(entries[-1].time) + started,
             "epochs_before_open": sum(mark < moments["opened"] for mark in marks),
             "clients": {label: replica.seconds for label, replica in replicas.items()}}
 

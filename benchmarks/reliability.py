@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.attacks import concurrency, configs, corruption, disk, endurance, hostile, killing, schedules
 from benchmarks.attacks.world import Attack, World, make
-from tests.helpers import online
+from tests.helpers import tracker_servers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ def main() -> None:
     chosen = [attack for attack in ATTACKS if attack.promise.startswith(parsed.only)
               and (not parsed.family or attack.family in parsed.family.split(","))]
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
-        os.environ.update({**online.PATIENT, "MNIST_JAX_CACHE": str(Path(folder) / "cache")})
+        os.environ.update({**tracker_servers.PATIENT, "MNIST_JAX_CACHE": str(Path(folder) / "cache")})
         world = make(Path(folder))
         figures = []
         for attack in chosen:
@@ -58,8 +58,8 @@ def main() -> None:
             numbers = range(count) if parsed.number is None else [parsed.number]
             figures.append(attempt_all(attack, world, numbers, parsed.seed))
     if parsed.json and parsed.json.exists():
-        found = {each["promise"]: each for each in [*json.loads(parsed.json.read_text()), *figures]}
-        figures = [found[attack.promise] for attack in ATTACKS if attack.promise in found]
+        by_promise = {each["promise"]: each for each in [*json.loads(parsed.json.read_text()), *figures]}
+        figures = [by_promise[attack.promise] for attack in ATTACKS if attack.promise in by_promise]
     table = markdown(figures, parsed.seed)
     print(table)
     if parsed.markdown:
@@ -93,8 +93,8 @@ def markdown(figures: Sequence[dict[str, Any]], seed: int) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "neptune", "comet-ml"))
     lines = ["| attack | promise | attempts | held |", "| --- | --- | --- | --- |"]
     held = [figure["attempts"] - len(figure["broken"]) for figure in figures]
-    lines += [f"| {figure['family']} | {figure['promise']} | {figure['attempts']:,} | {kept:,} |"
-              for figure, kept in zip(figures, held, strict=True)]
+    lines += [f"| {figure['family']} | {figure['promise']} | {figure['attempts']:,} | {count:,} |"
+              for figure, count in zip(figures, held, strict=True)]
     total = sum(figure["attempts"] for figure in figures)
     lines += [f"| | **all** | **{total:,}** | **{sum(held):,}** |", "",
               f"Seed {seed}, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {versions}, "

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--tables", default=",".join(TABLES))
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
-    figures = {}
+    figures: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for table in parsed.tables.split(","):
             print(f"{table:>12}{'seconds':>10}{'per unit':>12}{'peak MiB':>10}")

@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from mnist_jax.train import config_file, search
-from tests.helpers import kills
+from mnist_jax.train import config_file, sweep
+from tests.helpers import killed_runs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,29 +29,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parsed = parser.parse_args()
     model, dataset = parsed.config.split("-", 1)
-    everyone = search.members(config_file.load_config(str(ROOT / f"configs/sweep.py:{parsed.config}")))
+    members = sweep.member_configs(config_file.load_config(str(ROOT / f"configs/sweep.py:{parsed.config}")))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         together = run(f"sweep.py:{parsed.config}", folder / "together")
-        places = sorted((folder / "together" / "members").iterdir())
+        directories = sorted((folder / "together" / "members").iterdir())
         in_turn, same = 0.0, 0
-        for number, (member, place) in enumerate(zip(everyone, places, strict=True)):
+        for number, (member, directory) in enumerate(zip(members, directories, strict=True)):
             alone = folder / f"alone-{number}"
             in_turn += run(f"{model}.py:{dataset}", alone, f"--config.seed={member.seed}",
                            f"--config.optimizer.learning_rate={member.optimizer.learning_rate}")
-            same += kills.facts_of(alone) == kills.facts_of(place)
+            same += killed_runs.facts_of(alone) == killed_runs.facts_of(directory)
         archives = len(list((folder / "together").rglob("sync/comet-offline/*.zip")))
-    print(f"{len(everyone)} members: {together:.1f} s together, {in_turn:.1f} s one after the other, "
-          f"{in_turn / together:.2f} times as long; {same} bit for bit the same; {len(places)} records, "
+    print(f"{len(members)} members: {together:.1f} s together, {in_turn:.1f} s one after the other, "
+          f"{in_turn / together:.2f} times as long; {same} bit for bit the same; {len(directories)} records, "
           f"{archives} Comet archives")
     if parsed.json:
         parsed.json.write_text(json.dumps({
-            "config": parsed.config, "members": len(everyone), "together_s": together, "in_turn_s": in_turn, "same_bits": same,
+            "config": parsed.config, "members": len(members), "together_s": together, "in_turn_s": in_turn, "same_bits": same,
             "archives": archives, "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d")}, indent=1))
 
 
 def run(config: str, directory: Path, *flags: str) -> float:
-    """Train and deliver, and return the seconds that it took."""
+    """Train and sync, and return the seconds that it took."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "run.py", f"--config=configs/{config}", "--tracker=comet", "--tracker_mode=offline",
                     f"--workdir={directory}", *flags], cwd=ROOT, check=True, capture_output=True)

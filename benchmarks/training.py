@@ -67,8 +67,8 @@ def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
         return json.loads(answer)
 
     losses = {name: ask(name, "losses") for name in contenders}
-    parts = {name: float(np.abs(np.array(found) - np.array(losses["ours"])).max()) for name, found in losses.items()}
-    for name, difference in parts.items():
+    differences = {name: float(np.abs(np.array(its) - np.array(losses["ours"])).max()) for name, its in losses.items()}
+    for name, difference in differences.items():
         if difference > 1e-4 and name != "flax example":
             raise SystemExit(f"{name}: expected our losses to 1e-4 for {CHECKED} steps, found a difference of {difference:.1e}")
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -82,7 +82,7 @@ def compare(model: str, rounds: int, contenders: list[str]) -> dict[str, Any]:
     for name in contenders:
         ratios = sorted(mine / its for mine, its in zip(speeds["ours"], speeds[name], strict=True))
         figures[name] = {"images_per_second": statistics.median(speeds[name]), "ratio": statistics.median(ratios),
-                         "lowest": ratios[0], "highest": ratios[-1], "loss_difference": parts[name]}
+                         "lowest": ratios[0], "highest": ratios[-1], "loss_difference": differences[name]}
         print(f"{name:22}{figures[name]['images_per_second']:10,.0f}{figures[name]['ratio']:11.2f}   "
               f"{ratios[0]:.2f}-{ratios[-1]:.2f}")
     return figures
@@ -105,8 +105,8 @@ def roofline(size: int = 2048, megabytes: int = 256) -> dict[str, float]:
     for model in ("cnn", "mlp"):
         experiment = chosen(model)
         program = step.program(experiment, EXAMPLES, "cpu")
-        hyper, seed = step.hyper(experiment.optimizer), np.uint32(0)
-        state = step.initial_state(program, hyper, seed)
+        hyper, seed = step.hyper(experiment.optimizer), jnp.uint32(0)
+        state = step.compiled(program).init(hyper, seed)
         per_image = flops_an_image(model)
         moved = 4 * sum(leaf.size for leaf in jax.tree.leaves(state)) * 2 / BATCH
         figures[f"{model}_images_per_second"] = 1 / max(per_image / flops, moved / bandwidth)
@@ -172,20 +172,22 @@ def chosen(model: str, **changes: Any) -> Any:
 
 def ours(model: str, images: np.ndarray, labels: np.ndarray) -> Any:
     import jax
+    import jax.numpy as jnp
 
     from mnist_jax.train import step
 
     experiment = chosen(model)
     program = step.program(experiment, EXAMPLES, "cpu")
-    seed, hyper = np.uint32(0), step.hyper(experiment.optimizer)
-    data = jax.device_put(step.Data(images, labels))
+    seed, hyper = jnp.uint32(0), step.hyper(experiment.optimizer)
+    data = step.Data(*jax.device_put((images, labels)))
     order = jax.device_put(np.arange(EXAMPLES, dtype=np.int32))
-    held = {"state": step.initial_state(program, hyper, seed)}
+    compiled = step.compiled(program)
+    state = compiled.init(hyper, seed)
 
     def epoch() -> np.ndarray:
+        nonlocal state
         metrics = jax.device_put(np.zeros((program.steps_per_epoch, 2), np.float32))
-        held["state"], metrics, _ = step.train_epoch(program, hyper, held["state"], metrics, seed, data, order,
-                                                      np.int32(program.steps_per_epoch))
+        state, metrics, _ = compiled.train(hyper, state, metrics, seed, data, order, np.int32(program.steps_per_epoch))
         return np.asarray(metrics)[:, 0]
 
     return epoch
@@ -335,11 +337,13 @@ def torchs(name: str, model: str, images: np.ndarray, labels: np.ndarray, batch:
 
 
 def our_parameters(model: str) -> dict[str, np.ndarray]:
+    import jax.numpy as jnp
+
     from mnist_jax.train import pytree, step
 
     experiment = chosen(model)
     program = step.program(experiment, EXAMPLES, "cpu")
-    state = step.initial_state(program, step.hyper(experiment.optimizer), np.uint32(0))
+    state = step.compiled(program).init(step.hyper(experiment.optimizer), jnp.uint32(0))
     return pytree.flatten(state.parameters)
 
 

@@ -25,7 +25,7 @@ class Turns:
 
 
 def take_turns(runs: dict[str, subprocess.Popen[bytes]]) -> dict[str, Turns]:
-    """Let one run go on at a time, until all have ended; return the turns of each."""
+    """Let one run continue at a time, until all have ended; return the turns of each."""
     turns = {name: Turns() for name in runs}
     for run in runs.values():
         signal_all(run, signal.SIGSTOP)
@@ -44,7 +44,7 @@ def take_turns(runs: dict[str, subprocess.Popen[bytes]]) -> dict[str, Turns]:
 
 
 def signal_all(run: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a run and its deliveries."""
+    """Signal a run and its syncs."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(run.pid)
         for each in (process, *process.children(recursive=True)):

@@ -36,7 +36,7 @@ def get_config(which: str = "mnist") -> ConfigDict:
     config.optimizer.momentum = 0.9  # AdamW's first decay rate, SGD's momentum
     config.optimizer.weight_decay = 1e-4
 
-    config.augmentation = ConfigDict()  # training images are warped at random, at most so far; all 0: not at all
+    config.augmentation = ConfigDict()  # limits of the random warps of training images; all 0: none
     config.augmentation.shift = 0.0  # pixels
     config.augmentation.rotation = 0.0  # degrees
     config.augmentation.scale = 0.0  # share of the size
@@ -47,10 +47,10 @@ def get_config(which: str = "mnist") -> ConfigDict:
     config.dataset.data_dir = ""  # "": TFDS_DATA_DIR, ~/tensorflow_datasets, then download; or a TFDS or IDX folder
     config.dataset.validation_examples = 5_000
     config.dataset.split_seed = 0
-    config.dataset.keep = False  # record the data itself as an artifact, too, and so send it to the trackers
+    config.dataset.keep = False  # record the data itself as an artifact, which is synced to the trackers
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every_s = 30.0  # at least so long between two states to go on from; 0: after every chunk
+    config.checkpoint.every_s = 30.0  # seconds between two checkpoints, at least; 0: after every chunk
     config.checkpoint.keep = 2  # the newest ones
 
     if dataset == "digits":

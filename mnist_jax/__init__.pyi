@@ -32,4 +32,5 @@ from .train.sweep import SweepResult as SweepResult
 from .train.sweep import sweep as sweep
 from .view.report import write_report as write_report
 
+__all__: list[str]
 __version__: str

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake of the user: the message says what was expected, what was found and what to change."""
+    """A mistake in the input: the message says what was expected, what was found and what to change."""
 
 
 class RecordError(Exception):
     """The record is damaged or cannot be written; the message names the file and the line."""
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean 'x'?)" for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the choice nearest to a word, or an empty string."""
+    matches = difflib.get_close_matches(word, list(choices), n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

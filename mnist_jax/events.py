@@ -1,6 +1,6 @@
 """The facts a run can state: ten frozen event kinds, and their JSON both ways.
 
-Everything else in the record wing is a fold over these. `step` is the only clock: it counts completed updates.
+Trackers, pages and verdicts are folds over them. `step` is the only clock: it counts completed updates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STATUSES = ("finished", "failed", "interrupted", "diverged")
 
 @dataclasses.dataclass(frozen=True)
 class Blob:
-    """Bytes kept once, content-addressed, in the run's directory; `name` is what a person would call the file."""
+    """Bytes in the run's directory, stored once, by their digest; `name` is the file name that a person knows."""
 
     sha256: str
     size: int  # bytes
@@ -28,7 +28,7 @@ class Blob:
 
 @dataclasses.dataclass(frozen=True)
 class Environment:
-    """What the run ran on: packages, device, thread counts, host."""
+    """What the run runs on: packages, devices, thread counts, host."""
 
     facts: Mapping[str, Scalar]
 
@@ -115,7 +115,7 @@ class Artifact:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A trained model: its file, the data digests and models it came from, and what it scored."""
+    """A trained model: its file, the digests of its data, its parent models, and its scores."""
 
     name: str
     version: str
@@ -136,7 +136,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """Where the run stands: "running", or one of STATUSES as its last word."""
+    """The state of a run: "running", and at its end one of STATUSES."""
 
     step: int
     state: str
@@ -149,14 +149,14 @@ KINDS: dict[str, type] = {kind.__name__: kind for kind in
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """Who a run is. One id serves the record and every tracker: 32 hexadecimal characters."""
+    """The identity of a run. Record and trackers share one id: 32 hexadecimal characters."""
 
     id: str
     name: str
     created: float  # unix seconds
     config: Mapping[str, Any]
     command: tuple[str, ...]
-    parent: str | None = None  # id of the run this one goes on from
+    parent: str | None = None  # id of the run that this one starts from
     tags: tuple[str, ...] = ()
     description: str = ""
     steps_per_epoch: int | None = None  # None where the run has no epochs

@@ -1,6 +1,6 @@
-"""Keeps credentials out of records, and control characters out of terminals, for every room.
+"""Masks credentials in records, and control characters in terminal output, for the whole package.
 
-Credentials are those of the environment, known by the names of their variables and masked wherever their values occur.
+A credential is the value of an environment variable with a name such as API_KEY or TOKEN; it is masked wherever it occurs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def mask(text: str) -> str:
 
 def without_password(url: str) -> str:
     """Return a URL without its user and password."""
-    parts = urllib.parse.urlsplit(url)
-    if not parts.scheme or "@" not in parts.netloc:
+    split = urllib.parse.urlsplit(url)
+    if not split.scheme or "@" not in split.netloc:
         return url
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return split._replace(netloc=split.netloc.rpartition("@")[2]).geturl()
 
 
 def host(address: str) -> str:
@@ -61,13 +61,13 @@ def command_line(arguments: list[str]) -> tuple[str, ...]:
 
 def refuse(values: Mapping[str, object]) -> None:
     """Raise UserError if a flattened config holds a credential of the environment or a URL with a password."""
-    known = credentials()
+    secret_values = credentials()
     for path, item in values.items():
         value = item if isinstance(item, str) else repr(item)
-        for name, secret in known.items():
+        for name, secret in secret_values.items():
             if secret in value:
-                raise errors.UserError(f"config.{path}: expected no credential, found the value of {name}; a config is "
-                                       f"recorded and sent, so leave it in the environment")
+                raise errors.UserError(f"config.{path}: expected no credential, found the value of {name}; configs are "
+                                       f"recorded and synced, so keep it in the environment")
         if re.search(r"\w+://[^/\s:@]*:[^/\s@]+@", value):
             raise errors.UserError(f"config.{path}: expected no credential, found a URL with a password; remove it")
 

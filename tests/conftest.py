@@ -11,7 +11,7 @@ import pytest
 from mnist_jax.compare import sandbox
 from mnist_jax.train import config as configs
 from mnist_jax.train import config_file, experiment
-from tests.helpers import datasets, online
+from tests.helpers import datasets, tracker_servers
 
 # A shared machine may stall at any moment: a test is about what comes out, not about when.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("MNIST_JAX_CACHE", str(cache))
         for name in _CREDENTIALS:
             patch.delenv(name, raising=False)
-        for name, value in online.QUICK.items():
+        for name, value in tracker_servers.QUICK.items():
             patch.setenv(name, value)
         experiment.keep_compiled(cache / "compiled")
         yield

@@ -1,93 +1,54 @@
-"""The two wings stay apart, imports run one way, and importing the package is light."""
+"""The rooms: imports run down, heavy libraries stay in theirs, and importing the package is light."""
 
-import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import mnist_jax
 
+ROOT = Path(__file__).parent.parent
 PACKAGE = Path(mnist_jax.__file__).parent
-# Floors from the ground up; a file may import from its own wing's earlier files and from the floors below.
-GROUND = ["errors", "credentials", "nested"]
-RECORD_WING = ["events", "differences", "blobs", "run_file", "journal", "record", "overlap", "arrays", "checkpoint", "field",
-               "limits", "tracking", "receipts", "neptune_client", "neptune_tracker", "comet_contents", "comet_problems",
-               "comet_client", "comet_tracker", "delivery", "contract", "background", "parquet", "images", "model_main",
-               "model_file", "lineage", "registry", "drawn_digit", "show", "catalog"]
-COMPUTE_WING = ["settings", "search", "idx", "sources", "data", "augmentation", "convolution", "models", "devices", "train",
-                "pytree", "sweep"]
-BRIDGE = ["provenance", "progress", "profile", "interruption", "tracked", "export_model", "predict", "loop",
-          "evaluation", "trainer", "experiment", "reproduce", "members"]
-DOOR = ["__init__", "registry_commands", "__main__"]
-HEAVY = {"jax", "jaxlib", "flax", "optax", "tensorflow_datasets", "sklearn", "neptune", "comet_ml", "matplotlib", "tqdm"}
+JAX = {"jax", "jaxlib", "flax", "optax"}
+IN_FUNCTIONS = {"neptune", "comet_ml", "matplotlib", "plotly", "tensorflow_datasets", "sklearn", "PIL", "tqdm", "pyarrow"}
+ROOMS = ("record", "provenance", "data", "registry", "tracking", "convert", "train", "view", "compare", "cli")
 
 
-def imports(path: Path) -> tuple[set[str], set[str]]:
-    """Return the top-level packages imported at module level, and the modules of this package imported anywhere."""
-    tree = ast.parse(path.read_text())
-    outside, inside = set(), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-            if node.module == "mnist_jax":
-                names = [f"mnist_jax.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            if name.startswith("mnist_jax."):
-                inside.add(name.split(".")[1])
-            elif node in tree.body:
-                outside.add(name.split(".")[0])
-    return outside, inside
+def lint_imports(folder: Path) -> subprocess.CompletedProcess:
+    """Lint the package in a folder, and not the one that is installed."""
+    return subprocess.run([Path(sys.executable).with_name("lint-imports"), str(ROOT / "setup.cfg"), "--no-cache"], cwd=folder,
+                          env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True, check=False)
 
 
-def test_every_file_has_a_floor():
-    files = {path.stem for path in PACKAGE.glob("*.py")}
-    assert files == {*GROUND, *RECORD_WING, *COMPUTE_WING, *BRIDGE, *DOOR}
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "mnist_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
 
 
-def test_imports_run_one_way():
-    for wing, below in ((RECORD_WING, GROUND), (COMPUTE_WING, GROUND), (BRIDGE, [*GROUND, *RECORD_WING, *COMPUTE_WING])):
-        for position, name in enumerate(wing):
-            _, inside = imports(PACKAGE / f"{name}.py")
-            allowed = {*below, *wing[:position]}
-            assert inside <= allowed, f"{name}.py imports {sorted(inside - allowed)}"
+def test_imports_run_down():
+    result = lint_imports(ROOT)
+    assert result.returncode == 0, result.stdout
 
 
-def test_the_record_wing_needs_numpy_and_the_standard_library_only():
-    for name in [*GROUND, *RECORD_WING, *DOOR]:
-        outside, _ = imports(PACKAGE / f"{name}.py")
-        foreign = {package for package in outside if package not in sys.stdlib_module_names} - {"numpy", "mnist_jax"}
-        assert not foreign, f"{name}.py imports {sorted(foreign)}"
+@pytest.mark.parametrize(("file", "line"), [
+    ("tracking/run.py", "import jax"), ("record/writer.py", "from mnist_jax.tracking import run"),
+    ("errors.py", "from mnist_jax import events"), ("view/text.py", "from mnist_jax.cli import main"),
+    ("registry/store.py", "import flax.linen"), ("new_room.py", "import json")])
+def test_an_import_that_runs_up_is_found(copy, file, line):
+    path = copy / "mnist_jax" / file
+    path.write_text(f"{path.read_text() if path.exists() else ''}\n{line}\n")
+    result = lint_imports(copy)
+    assert result.returncode == 1 and ("BROKEN" in result.stdout or "new_room" in result.stdout), result.stdout + result.stderr
 
 
-def test_importing_other_programs_files_needs_the_record_and_nothing_above_it():
-    for path in (PACKAGE / "importing").glob("*.py"):
-        outside, inside = imports(path)
-        assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}
-        assert inside <= {"errors", "events", "blobs", "field", "record", "importing"}, path
-
-
-def test_a_report_needs_the_record_and_nothing_above_it():
-    for path in (PACKAGE / "report").glob("*.py"):
-        outside, inside = imports(path)
-        assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}, path
-        assert inside <= {*GROUND, *RECORD_WING, "report"}, path
-
-
-def test_a_comparison_needs_the_record_the_loopback_servers_and_nothing_above_them():
-    for path in (PACKAGE / "compare").glob("*.py"):
-        outside, inside = imports(path)
-        assert outside <= {*sys.stdlib_module_names, "numpy", "mnist_jax"}, path
-        assert inside <= {*GROUND, *RECORD_WING, "importing", "loopback", "report", "compare"}, path
-
-
-def test_a_loopback_server_needs_nothing_but_the_standard_library():
-    for path in (PACKAGE / "loopback").glob("*.py"):
-        outside, inside = imports(path)
-        assert outside <= {*sys.stdlib_module_names, "mnist_jax"} and inside <= {"loopback"}
+def test_a_room_is_a_package_that_says_what_it_is_for():
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"configs"} == set(ROOMS)
+    for room in PACKAGE.rglob("__init__.py"):
+        assert room.read_text().startswith('"""'), room
 
 
 def loaded_by(code: str) -> set[str]:
@@ -95,13 +56,41 @@ def loaded_by(code: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split())
 
 
+def modules(*rooms: str) -> str:
+    """Return a statement that imports every module of rooms but the programs that start themselves."""
+    paths = [path for room in rooms for path in sorted((PACKAGE / room).rglob("*.py"))]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    return f"import {', '.join(name for name in names if not name.endswith('cli.train'))}"
+
+
 def test_importing_the_package_is_light():
-    assert not HEAVY & loaded_by("import mnist_jax")
+    assert not {*JAX, *IN_FUNCTIONS, "numpy"} & loaded_by("import mnist_jax; dir(mnist_jax)")
 
 
-def test_the_command_line_of_a_record_needs_no_jax():
-    assert not HEAVY & loaded_by("import mnist_jax.__main__")
+def test_every_room_but_train_does_without_jax():
+    assert not {*JAX, *IN_FUNCTIONS} & loaded_by(modules(*(room for room in ROOMS if room != "train")))
 
 
-def test_training_locally_imports_no_tracker_and_no_plots_before_they_are_used():
-    assert not HEAVY - {"jax", "jaxlib", "flax", "optax"} & loaded_by("import mnist_jax.experiment") - {"jax"}
+def test_training_imports_no_tracker_and_no_plots_before_they_are_used():
+    loaded = loaded_by(modules("train"))
+    assert loaded >= JAX and not IN_FUNCTIONS & loaded
+
+
+def test_the_public_names_are_there():
+    assert {"run", "track", "read", "sync", "load_model", "UserError"} <= set(dir(mnist_jax)) >= set(mnist_jax.__all__)
+    for name in mnist_jax.__all__:
+        assert getattr(mnist_jax, name) is not None, name
+    with pytest.raises(AttributeError):
+        getattr(mnist_jax, "nothing")  # noqa: B009
+
+
+def test_no_class_is_defined_twice():
+    names = [line.split("class ")[1].split("(")[0].split(":")[0] for path in PACKAGE.rglob("*.py")
+             for line in path.read_text().split("\n") if line.lstrip().startswith("class ")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_ruff_and_mypy_pass():
+    for command in (["ruff", "check", "."], ["mypy"]):
+        result = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr

@@ -9,7 +9,7 @@ import pytest
 import mnist_jax
 from mnist_jax import errors, secrets
 from mnist_jax.tracking import sync
-from tests.helpers import online
+from tests.helpers import tracker_servers
 
 CANARY = "canary-0123456789abcdef"
 
@@ -44,11 +44,11 @@ def everything(folder: Path) -> bytes:
     return b"\n".join(found)
 
 
-@pytest.mark.parametrize("tracker", online.TRACKERS)
+@pytest.mark.parametrize("tracker", tracker_servers.TRACKERS)
 def test_no_canary_reaches_the_record_a_trackers_files_or_a_server(repository, tmp_path, monkeypatch, capsys, tracker):
     command = ["run.py", f"--api_key={CANARY}-argument", "--password", f"{CANARY}-argument", f"{CANARY}-environment",
                f"--url=https://me:{CANARY}-argument@host/x", "--num_memory_tokens=12345678"]
-    with online.serve(tracker) as served:
+    with tracker_servers.serve(tracker) as served:
         for name, value in served.environment.items():
             monkeypatch.setenv(name, value)
         with mnist_jax.track("mine", {"num_memory_tokens": 12345678}, tracker="neptune,comet", tracker_mode="offline",
@@ -62,9 +62,9 @@ def test_no_canary_reaches_the_record_a_trackers_files_or_a_server(repository, t
     for secret in (CANARY, *served.secrets):
         assert secret.encode() not in kept and secret.encode() not in sent
     assert b"num_memory_tokens" in kept and b"12345678" in kept and b"num_memory_tokens" in sent
-    said = capsys.readouterr().err
-    assert "leaky.py holds the value of SOME_SERVICE_TOKEN and is not recorded" in said
-    assert "literal.py, line 2, looks as if it held a credential" in said and "clean.py" not in said
+    output = capsys.readouterr().err
+    assert "leaky.py holds the value of SOME_SERVICE_TOKEN and is not recorded" in output
+    assert "literal.py, line 2, may hold a credential" in output and "clean.py" not in output
 
 
 @pytest.mark.parametrize("config", [{"a": {"b": f"x{CANARY}-environmenty"}}, {"url": "https://me:password@host/x"},
@@ -76,7 +76,7 @@ def test_a_config_that_holds_one_is_refused(repository, tmp_path, config):
 
 
 def test_a_key_that_the_server_refuses_is_not_written_down(tmp_path, monkeypatch):
-    with online.serve("comet") as served:
+    with tracker_servers.serve("comet") as served:
         for name, value in served.bad_key.items():
             monkeypatch.setenv(name, value)
         with mnist_jax.track("mine", tracker="comet", tracker_mode="online", workdir=tmp_path / "run") as run:

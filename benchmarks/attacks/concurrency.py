@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.attacks import world
 from benchmarks.attacks.world import Attack, World
 from mnist_jax.record import reader
-from tests.helpers import kills
+from tests.helpers import killed_runs
 
 _AT_ONCE = 50
 _SMALL = ["--config=configs/mlp.py", "--config.epochs=1", "--config.model.hidden=(32,)",
@@ -23,7 +23,7 @@ def one_directory(around: World, chance: random.Random, folder: Path) -> str:
     """Two processes start on one directory: one trains, the other is told by whom it is refused, or finds it done."""
     pair = []
     for _ in range(2):
-        pair.append(kills.start(folder / "run", world.CONFIG, "local", "offline"))
+        pair.append(killed_runs.start(folder / "run", world.CONFIG, "local", "offline"))
         time.sleep(chance.uniform(0, 2))
     problems = [process.communicate(timeout=world.PATIENCE_S * 2)[1].decode() for process in pair]
     codes = sorted(process.returncode for process in pair)
@@ -53,7 +53,7 @@ def one_cache(around: World, chance: random.Random, folder: Path) -> str:
 
 
 def _rows(directory: Path) -> list[tuple[str, int, float]]:
-    return [row for row in kills.rows_of(reader.read(directory)) if not row[0].startswith("system/")]
+    return [row for row in killed_runs.rows_of(reader.read(directory)) if not row[0].startswith("system/")]
 
 
 ATTACKS = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.attacks import world
@@ -16,6 +17,7 @@ from mnist_jax.data import splits
 from mnist_jax.train import config as configs
 from mnist_jax.train import config_file, models, step
 
+_PROGRAM = "mnist-jax train:"  # how its messages begin
 _NUMBERS = (0, 1, -1, 2, 7, 128, 0.0, 0.1, 0.5, 1.0, 1e-300, 1e300, float("inf"), float("nan"), 2**32, 10**30, -0.0)
 _WORDS = ("", " ", "cnn", "mlp", "CNN", "adamw", "sgd", "cosine", "constant", "one_cycle", "float32", "bfloat16", "highest",
           "digits", "mnist", "../x", "x" * 300, "\x1b[2J", "a\nb", "名", "None", "1", "true")
@@ -55,8 +57,8 @@ def flags(around: World, chance: random.Random, folder: Path) -> str:
     told = world.shell(world.ROOT / "run.py", *usual, *(flag.replace("\x00", "") for flag in chosen), place=folder)
     if problem := told.fault((0, 2)):
         return f"{chosen}: {problem}"
-    last = told.err.strip().splitlines()[-1:] if told.code else ["run.py:"]
-    return "" if last and last[0].startswith("run.py:") else f"{chosen}: {told.err[-200:]}"
+    last = told.err.strip().splitlines()[-1:] if told.code else [_PROGRAM]
+    return "" if last and last[0].startswith(_PROGRAM) else f"{chosen}: {told.err[-200:]}"
 
 
 def _traced(chosen: configs.ExperimentConfig, examples: int) -> str:
@@ -65,11 +67,12 @@ def _traced(chosen: configs.ExperimentConfig, examples: int) -> str:
     try:
         program = step.program(chosen, examples, "cpu")
         hyper = step.hyper(chosen.optimizer)
-        shapes = jax.eval_shape(lambda seed: step.initial_state(program, hyper, seed), np.uint32(chosen.seed))
+        seed = jnp.uint32(chosen.seed)
+        shapes = jax.eval_shape(lambda seed: step.init(program, hyper, seed), seed)
         images = jax.ShapeDtypeStruct((chosen.batch_size, *models.IMAGE_SHAPE), np.uint8)
         labels = jax.ShapeDtypeStruct((chosen.batch_size,), np.int32)
-        jax.eval_shape(lambda state, batch: step.train_step(program, hyper, state, np.uint32(chosen.seed), batch), shapes,
-                       step.Data(images, labels))
+        jax.eval_shape(lambda state, *batch: step.train_step(program, hyper, state, seed, step.Data(*batch)), shapes, images,
+                       labels)
     except errors.UserError as error:
         return "" if "\n" not in str(error) else "a message of several lines"
     except Exception as error:  # whatever it is, a user would see its traceback
@@ -88,11 +91,11 @@ def _value(chance: random.Random) -> Any:
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+    leaves = []
     for name, held in tree.items():
-        found += _leaves(held, f"{prefix}{name}.") if isinstance(held, dict) else [(f"{prefix}{name}", held)]
-        found += [(f"{prefix}{name}", held)] if isinstance(held, dict) else []
-    return found
+        leaves += _leaves(held, f"{prefix}{name}.") if isinstance(held, dict) else [(f"{prefix}{name}", held)]
+        leaves += [(f"{prefix}{name}", held)] if isinstance(held, dict) else []
+    return leaves
 
 
 ATTACKS = [

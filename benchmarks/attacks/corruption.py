@@ -17,8 +17,7 @@ from mnist_jax import errors, events
 from mnist_jax.convert import importer
 from mnist_jax.data import sources, splits
 from mnist_jax.record import checkpoint, reader
-from mnist_jax.train import config as configs
-from tests.helpers import datasets, kills
+from tests.helpers import datasets, killed_runs
 
 
 def recorded(around: World, chance: random.Random, folder: Path) -> str:
@@ -39,12 +38,12 @@ def recorded(around: World, chance: random.Random, folder: Path) -> str:
 def blob(around: World, chance: random.Random, folder: Path) -> str:
     """A picture, a model, a table: `report` and `predict` name it."""
     directory = around.copy(folder)
-    found = reader.read(directory)
+    record = reader.read(directory)
     kind, command = chance.choice((
         (events.Image, ("report", directory, f"--html={folder / 'report.html'}")),
         (events.Artifact, ("report", directory, f"--html={folder / 'report.html'}")),
         (events.Model, ("predict", directory, _picture(folder)))))
-    blobs = [fact.blob for fact in found.of(kind) if getattr(fact, "name", "") not in ("learning_curves", "confusion_matrix")]
+    blobs = [fact.blob for fact in record.of(kind) if getattr(fact, "name", "") not in ("learning_curves", "confusion_matrix")]
     done = world.damage(directory / "blobs" / chance.choice(blobs).sha256, chance)
     told = world.command(*command)
     return f"{done}: {told.fault((1, 2)) or ''}" if told.fault((1, 2)) else ""
@@ -56,22 +55,21 @@ def checkpoints(around: World, chance: random.Random, folder: Path) -> str:
     files = sorted((directory / "checkpoints").iterdir())
     whole, _ = checkpoint.newest(directory)
     done = world.damage(chance.choice(files), chance)
-    found, damaged = checkpoint.newest(directory)
+    newest, damaged = checkpoint.newest(directory)
     assert whole is not None
-    if found is None or found.step < whole.step:
+    if newest is None or newest.step < whole.step:
         return "" if damaged else f"{done}: an older state, and nothing was said"
-    same = all(array.tobytes() == whole.arrays[path].tobytes() for path, array in found.arrays.items())
+    same = all(array.tobytes() == whole.arrays[path].tobytes() for path, array in newest.arrays.items())
     return "" if same else f"{done}: another state"
 
 
 def cache(around: World, chance: random.Random, folder: Path) -> str:
     """The cache of decoded arrays: it is made again."""
     with _cache(folder / "cache"):
-        dataset = _dataset(str(_idx(around)))
-        before = splits.load_data(dataset)
-        (kept,) = (folder / "cache").glob("*.npz")
-        done = world.damage(kept, chance)
-        after = splits.load_data(dataset)
+        before = _load(_idx(around))
+        (cached,) = (folder / "cache").glob("*.npz")
+        done = world.damage(cached, chance)
+        after = _load(_idx(around))
     return "" if before.train.digest == after.train.digest and before.test.digest == after.test.digest else done
 
 
@@ -85,7 +83,7 @@ def idx_files(around: World, chance: random.Random, folder: Path) -> str:
         path.unlink()
         path = packed
     done = world.damage(path, chance)
-    before, after = splits.load_data(_dataset(str(_idx(around)))), _loaded(copied, folder / "cache")
+    before, after = _load(_idx(around)), _loaded(copied, folder / "cache")
     if after is None:
         return ""
     pairs = [(getattr(before, split), getattr(after, split)) for split in ("train", "test")]
@@ -99,7 +97,7 @@ def prepared_files(around: World, chance: random.Random, folder: Path) -> str:
     """A data set as TFDS prepares it in array_record files: the damage is named, or the data are the same."""
     copied = Path(shutil.copytree(_prepared(around), folder / "tfds"))
     done = world.damage(chance.choice(sorted(path for path in copied.rglob("*") if path.is_file())), chance)
-    before, after = splits.load_data(_dataset(str(_prepared(around)))), _loaded(copied, folder / "cache")
+    before, after = _load(_prepared(around)), _loaded(copied, folder / "cache")
     if after is None:
         return ""
     same = before.train.digest == after.train.digest and before.test.digest == after.test.digest
@@ -112,10 +110,10 @@ def compiled(around: World, chance: random.Random, folder: Path) -> str:
     whole = _trained(around, short)
     shutil.copytree(around.folder / "compiled", folder / "cache")
     done = world.damage(chance.choice(sorted((folder / "cache" / "compiled").iterdir())), chance)
-    ended = world.shell("run.py", *short, f"--workdir={folder / 'run'}", MNIST_JAX_CACHE=str(folder / "cache"))
+    ended = world.shell("run.py", *short, f"--workdir={folder / 'run'}", environment={"MNIST_JAX_CACHE": str(folder / "cache")})
     if problem := ended.fault((0,)):
         return f"{done}: {problem}"
-    return "" if kills.facts_of(folder / "run") == kills.facts_of(whole) else f"{done}: other bits"
+    return "" if killed_runs.facts_of(folder / "run") == killed_runs.facts_of(whole) else f"{done}: other bits"
 
 
 def replica(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
@@ -165,8 +163,8 @@ def registered(around: World, chance: random.Random, folder: Path) -> str:
     return "" if verified.code or after.out == before else f"{done}: verified, and another"
 
 
-def _facts(found: reader.RunRecord) -> list[Any]:
-    return [(type(entry.event).__name__, json.dumps(events.to_json(entry.event), sort_keys=True)) for entry in found.entries
+def _facts(record: reader.RunRecord) -> list[Any]:
+    return [(type(entry.event).__name__, json.dumps(events.to_json(entry.event), sort_keys=True)) for entry in record.entries
             if not (isinstance(entry.event, events.Text) and entry.event.name == "imported")]
 
 
@@ -192,7 +190,7 @@ def _prepared(around: World) -> Path:
 def _trained(around: World, config: tuple[str, ...]) -> Path:
     """Train with a cache of its own, which is then full."""
     ended = world.shell("run.py", *config, f"--workdir={around.folder / 'short'}",
-                        MNIST_JAX_CACHE=str(around.folder / "compiled"))
+                        environment={"MNIST_JAX_CACHE": str(around.folder / "compiled")})
     if problem := ended.fault((0,)):
         raise SystemExit(f"the run that fills the cache did not finish: {problem}")
     return around.folder / "short"
@@ -206,15 +204,15 @@ def _picture(folder: Path) -> Path:
     return path
 
 
-def _dataset(folder: str) -> configs.DatasetConfig:
-    return configs.DatasetConfig("mnist", folder, 100, 0, False)
+def _load(folder: Path) -> splits.Splits:
+    return splits.load_data("mnist", str(folder), validation_examples=100)
 
 
 def _loaded(folder: Path, cache: Path) -> splits.Splits | None:
     """Return a data set, decoded anew; None where it is refused in a line."""
     try:
         with _cache(cache):
-            return splits.load_data(_dataset(str(folder)))
+            return _load(folder)
     except errors.UserError:
         return None
 

@@ -1,4 +1,4 @@
-"""Full, read-only and slow disks: a run stops with one line, what was recorded stays readable, and with room it goes on."""
+"""Full, read-only and slow disks: a run stops with one line, what was recorded stays readable, and with room it resumes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.attacks import killing, world
 from benchmarks.attacks.world import Attack, World
+from tests.helpers import killed_runs
 
 _SLOW = """
 import os, random, time
@@ -29,7 +30,7 @@ def small_files(around: World, chance: random.Random, folder: Path) -> str:
 
 
 def full(around: World, chance: random.Random, folder: Path) -> str:
-    """A file system of a random size gets full; it is enlarged, and the run goes on."""
+    """A file system of a random size gets full; it is enlarged, and the run resumes."""
     with _mounted(folder / "disk", f"size={int(10 ** chance.uniform(4.3, 7.3))}"):
         if problem := _stopped(around, folder / "disk" / "run", None, resume=False):
             return problem
@@ -38,9 +39,9 @@ def full(around: World, chance: random.Random, folder: Path) -> str:
 
 
 def read_only(around: World, chance: random.Random, folder: Path) -> str:
-    """A file system becomes read-only in the middle of a run; it becomes writable again, and the run goes on."""
+    """A file system becomes read-only in the middle of a run; it becomes writable again, and the run resumes."""
     with _mounted(folder / "disk", "size=1G"):
-        process = killing.kills.start(folder / "disk" / "run", world.CONFIG, "neptune,comet", "offline")
+        process = killed_runs.start(folder / "disk" / "run", world.CONFIG, "neptune,comet", "offline")
         time.sleep(chance.uniform(2, 2 + around.seconds))
         # A file that is open for writing keeps a file system from becoming read-only, as it does on a real failure.
         remounted = _mount("-o", "remount,ro", str(folder / "disk"), check=False)
@@ -55,7 +56,7 @@ def read_only(around: World, chance: random.Random, folder: Path) -> str:
 def slow(around: World, chance: random.Random, folder: Path) -> str:
     """Every fsync of the run takes up to half a second."""
     folder.joinpath("sitecustomize.py").write_text(_SLOW.format(seed=chance.random()))
-    process = killing.kills.start(folder / "run", world.CONFIG, "neptune,comet", "offline", {"PYTHONPATH": str(folder)})
+    process = killed_runs.start(folder / "run", world.CONFIG, "neptune,comet", "offline", {"PYTHONPATH": str(folder)})
     _, problems = process.communicate(timeout=world.PATIENCE_S * 6)
     if process.returncode:
         return f"exit code {process.returncode}: {problems.decode()[-300:]}"
@@ -93,7 +94,7 @@ def _mount(*arguments: str, check: bool = True) -> int:
 
 
 ATTACKS = [
-    Attack("disk", "no file can grow: one line, what was recorded is readable, and with room the run goes on", 25, 0,
+    Attack("disk", "no file can grow: one line, what was recorded is readable, and with room the run resumes", 25, 0,
            small_files),
     Attack("disk", "a slow disk, up to half a second for an fsync, changes nothing", 5, 0, slow),
     *([Attack("disk", "a full file system: the same", 20, 0, full),

@@ -16,6 +16,7 @@ from benchmarks.attacks import world
 from benchmarks.attacks.world import Attack, World
 from mnist_jax import events
 from mnist_jax.record import reader, writer
+from tests.helpers import records
 
 _OUTSIDE = "kept-outside-by-nobody"
 _NAMES = ("../../{out}", "/{out}", "..\\..\\{out}", "a/../../{out}", "\x00{out}", "{out}\n", "con", "a" * 5_000, "\u202e{out}",
@@ -70,7 +71,7 @@ def names(around: World, chance: random.Random, folder: Path) -> str:
     run = events.RunInfo(writer.new_id(), f"n{bad}", 0.0, {"k" + bad: bad}, (bad,), tags=(bad,), description=bad)
     with writer.create(directory, run) as recorder:
         recorder.append(events.Text(bad, 1, bad), events.Hyperparameters({bad: bad}),
-                        events.Metrics([1], {f"m{bad}": [1.0]}, [1.0]), events.Environment({bad: bad}),
+                        records.point(1, f"m{bad}"), events.Environment({bad: bad}),
                         events.Status(1, "finished"))
         recorder.close("finished")
     for command in (("show", directory), ("list", directory.parent)):
@@ -92,7 +93,7 @@ def arguments(around: World, chance: random.Random, folder: Path) -> str:
     command = chance.choice((("show", bad), ("list", bad), ("registry", "register", bad, around.whole),
                              ("registry", "show", bad), ("registry", "promote", f"digits@{bad}", bad),
                              ("import", bad, f"--workdir={folder / 'x'}"), ("predict", bad, bad),
-                             ("compare", bad), ("sync", bad, "--tracker", bad)))
+                             ("compare-trackers", bad), ("sync", bad, "--tracker", bad)))
     told = world.command(*command, *((f"--registry={folder / 'registry'}",) if command[0] in ("registry", "predict") else ()))
     if _escaped(folder):
         return f"{command}: something was written outside"
@@ -109,9 +110,9 @@ def _imported(path: Path, folder: Path) -> str:
         return "something was written outside"
     if told.code:
         return "" if not (folder / "run").exists() else "a refused import left something"
-    found = reader.read(folder / "run")
-    outside = [fact for kind in (events.Artifact, events.Image, events.Model) for fact in found.of(kind)
-               if b"root:" in found.bytes_of(fact.blob)]
+    record = reader.read(folder / "run")
+    outside = [fact for kind in (events.Artifact, events.Image, events.Model) for fact in record.of(kind)
+               if b"root:" in record.bytes_of(fact.blob)]
     return "a file outside was read" if outside else world.command("show", folder / "run").fault((0,))
 
 
@@ -177,10 +178,10 @@ def _bomb_png() -> bytes:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS, before = None, Image.MAX_IMAGE_PIXELS
-    kept = io.BytesIO()
-    Image.new("1", (30_000, 30_000)).save(kept, "PNG")
+    png = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(png, "PNG")
     Image.MAX_IMAGE_PIXELS = before
-    return kept.getvalue()
+    return png.getvalue()
 
 
 ATTACKS = [

@@ -21,24 +21,24 @@ from benchmarks.attacks import world
 from benchmarks.attacks.world import Attack, World
 from mnist_jax.record import reader
 from mnist_jax.tracking import receipts, sync
-from tests.helpers import kills, online
+from tests.helpers import killed_runs, tracker_servers
 
 SWEEP = ["--config=configs/sweep.py:mlp-digits", "--config.epochs=8", "--config.sweep.seeds=2",
-              "--config.sweep.learning_rate=(0.001,0.002)", "--config.checkpoint.every_s=0.0"]
+         "--config.sweep.learning_rate=(0.001,0.002)", "--config.checkpoint.every_s=0.0"]
 SHARED = ["--config=configs/mlp.py:digits", "--config.epochs=15", "--config.checkpoint.every_s=0.0"]
 
 
 def run(around: World, chance: random.Random, folder: Path) -> str:
-    """Kill a run that delivers to both trackers, one half of them online, and start it again."""
+    """Kill a run that is synced to both trackers, one half of them online, and start it again."""
     with contextlib.ExitStack() as servers:
         mode = chance.choice(("offline", "online"))
         stores: dict[str, Any] = {}
-        environment: dict[str, str] = dict(online.PATIENT)
-        for tracker in online.TRACKERS if mode == "online" else ():
-            served = servers.enter_context(online.serve(tracker))
+        environment: dict[str, str] = dict(tracker_servers.PATIENT)
+        for tracker in tracker_servers.TRACKERS if mode == "online" else ():
+            served = servers.enter_context(tracker_servers.serve(tracker))
             stores[tracker] = served.store
             environment |= served.environment
-        kills.kill(kills.start(folder / "run", world.CONFIG, "neptune,comet", mode, environment), folder / "run",
+        killed_runs.kill(killed_runs.start(folder / "run", world.CONFIG, "neptune,comet", mode, environment), folder / "run",
                    around.seconds, chance)
         return again(around, folder / "run", mode, environment, stores)
 
@@ -46,29 +46,29 @@ def run(around: World, chance: random.Random, folder: Path) -> str:
 def again(around: World, directory: Path, mode: str = "offline", environment: dict[str, str] | None = None,
           stores: dict[str, Any] | None = None) -> str:
     """Start a run again and return how it differs from the undisturbed one."""
-    started = kills.start(directory, world.CONFIG, "neptune,comet", mode, environment)
+    started = killed_runs.start(directory, world.CONFIG, "neptune,comet", mode, environment)
     _, problems = started.communicate(timeout=world.PATIENCE_S * 6)
     if started.returncode != 0:
         return f"exit code {started.returncode}: {problems.decode()[-300:]}"
     before = {name: os.environ.get(name) for name in environment or {}}
     os.environ.update(environment or {})
     try:
-        wrong = [f"{replica.label} is {replica.state}" for replica in _delivered(directory, mode)
+        wrong = [f"{replica.label} is {replica.state}" for replica in _synced(directory, mode)
                  if replica.state != "complete"]
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-    whole = kills.facts_of(around.whole)
-    wrong += [part for part, facts in kills.facts_of(directory).items() if facts != whole[part]]
-    rows = kills.rows_of(reader.read(directory))
-    wrong += [f"rows in {tracker}" for tracker in online.TRACKERS
-              if rows != (kills.online_rows(stores[tracker], tracker, directory) if stores
-                          else kills.offline_rows(directory, tracker))]
+    whole = killed_runs.facts_of(around.whole)
+    wrong += [part for part, facts in killed_runs.facts_of(directory).items() if facts != whole[part]]
+    rows = killed_runs.rows_of(reader.read(directory))
+    wrong += [f"rows in {tracker}" for tracker in tracker_servers.TRACKERS
+              if rows != (killed_runs.online_rows(stores[tracker], tracker, directory) if stores
+                          else killed_runs.offline_rows(directory, tracker))]
     return ", ".join(wrong)
 
 
-def _delivered(directory: Path, mode: str) -> list[receipts.SyncStatus]:
-    """Deliver to both trackers, after what a run that waits for no tracker has left delivering."""
+def _synced(directory: Path, mode: str) -> list[receipts.SyncStatus]:
+    """Sync to both trackers, once the syncs that a run did not wait for have ended."""
     deadline = time.monotonic() + world.PATIENCE_S
     while True:
         try:
@@ -81,7 +81,7 @@ def _delivered(directory: Path, mode: str) -> list[receipts.SyncStatus]:
 
 def terminated(around: World, chance: random.Random, folder: Path) -> str:
     """SIGTERM or SIGINT at a random moment: a good end with its exit code, and the same bits after another start."""
-    process = kills.start(folder / "run", world.CONFIG, "neptune,comet", "offline")
+    process = killed_runs.start(folder / "run", world.CONFIG, "neptune,comet", "offline")
     time.sleep(chance.uniform(1, 3 + around.seconds))
     sent = chance.choice((signal.SIGTERM, signal.SIGINT))
     process.send_signal(sent)
@@ -94,7 +94,7 @@ def terminated(around: World, chance: random.Random, folder: Path) -> str:
 
 def stopped(around: World, chance: random.Random, folder: Path, seconds: float = 60) -> str:
     """SIGSTOP for a minute, then SIGCONT: the run ends as if nothing had been."""
-    process = kills.start(folder / "run", world.CONFIG, "neptune,comet", "offline")
+    process = killed_runs.start(folder / "run", world.CONFIG, "neptune,comet", "offline")
     time.sleep(chance.uniform(1, 2 + around.seconds))
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGSTOP)
@@ -115,7 +115,7 @@ def sweep(around: World, chance: random.Random, folder: Path) -> str:
     process.wait()
     if problem := _finish(_train(folder / "run", SWEEP)):
         return problem
-    there, undisturbed = ({path.name: kills.facts_of(path) for path in sorted((place / "members").iterdir())}
+    there, undisturbed = ({path.name: killed_runs.facts_of(path) for path in sorted((place / "members").iterdir())}
                           for place in (folder / "run", whole))
     return "" if there == undisturbed else "members differ"
 
@@ -137,16 +137,16 @@ def processes(around: World, chance: random.Random, folder: Path) -> str:
     for problem in map(_finish, _pair(folder / "run")):
         if problem:
             return problem
-    return "" if kills.facts_of(folder / "run") == kills.facts_of(whole) else "the run differs"
+    return "" if killed_runs.facts_of(folder / "run") == killed_runs.facts_of(whole) else "the run differs"
 
 
-def delivering(around: World, chance: random.Random, folder: Path) -> str:
-    """Kill a delivery to a server, some times over, and deliver again: every row once."""
+def syncing(around: World, chance: random.Random, folder: Path) -> str:
+    """Kill a sync to a server, some times over, and sync again: every row once."""
     directory = around.copy(folder)
-    tracker = chance.choice(online.TRACKERS)
-    with online.serve(tracker) as served:
+    tracker = chance.choice(tracker_servers.TRACKERS)
+    with tracker_servers.serve(tracker) as served:
         command = [sys.executable, "-m", "mnist_jax", "sync", str(directory), f"--tracker={tracker}"]
-        environment = {**os.environ, **online.PATIENT, **served.environment}
+        environment = {**os.environ, **tracker_servers.PATIENT, **served.environment}
         for _ in range(chance.randint(1, 3)):
             process = subprocess.Popen(command, env=environment, cwd=world.ROOT, stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)
@@ -157,18 +157,18 @@ def delivering(around: World, chance: random.Random, folder: Path) -> str:
                     victim.kill()
             process.wait()
         deadline = time.monotonic() + world.PATIENCE_S
-        while (last := world.shell(*command[1:], **{**online.PATIENT, **served.environment})).code == 2 and (
-                "another process delivers" in last.err and time.monotonic() < deadline):
+        while (last := world.shell(*command[1:], environment={**tracker_servers.PATIENT, **served.environment})).code == 2 and (
+                "another process" in last.err and time.monotonic() < deadline):
             time.sleep(1)
         if problem := last.fault((0,)):
             return problem
-        rows = kills.rows_of(reader.read(directory))
-        return "" if kills.online_rows(served.store, tracker, directory) == rows else f"rows in {tracker}"
+        rows = killed_runs.rows_of(reader.read(directory))
+        return "" if killed_runs.online_rows(served.store, tracker, directory) == rows else f"rows in {tracker}"
 
 
 def importing(around: World, chance: random.Random, folder: Path) -> str:
     """Kill an import: there is no run, or the whole one; and the same command then makes it."""
-    source = around.whole / "sync" / f"{chance.choice(online.TRACKERS)}-offline"
+    source = around.whole / "sync" / f"{chance.choice(tracker_servers.TRACKERS)}-offline"
     command = ["-m", "mnist_jax", "import", str(source), f"--workdir={folder / 'run'}"]
     process = subprocess.Popen([sys.executable, *command], cwd=world.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(chance.uniform(0.05, 0.5))
@@ -176,7 +176,8 @@ def importing(around: World, chance: random.Random, folder: Path) -> str:
     process.wait()
     if not (folder / "run" / "run.json").exists() and (problem := world.shell(*command).fault((0,))):
         return problem
-    return "" if kills.rows_of(reader.read(folder / "run")) == kills.rows_of(reader.read(around.whole)) else "rows differ"
+    rows, expected = (killed_runs.rows_of(reader.read(directory)) for directory in (folder / "run", around.whole))
+    return "" if rows == expected else "rows differ"
 
 
 def registry(around: World, chance: random.Random, folder: Path) -> str:
@@ -240,12 +241,12 @@ def _once(around: World, name: str, config: list[str], processes: int = 1) -> Pa
 
 
 ATTACKS = [
-    Attack("kills", "a run killed with kill -9 goes on to the same bits, and both trackers hold every row once", 60, 0, run),
-    Attack("kills", "SIGTERM and SIGINT end a run well, and it goes on to the same bits", 30, 0, terminated),
+    Attack("kills", "a run killed with kill -9 resumes to the same bits, and both trackers hold every row once", 60, 0, run),
+    Attack("kills", "SIGTERM and SIGINT end a run well, and it resumes to the same bits", 30, 0, terminated),
     Attack("kills", "SIGSTOP for a minute changes nothing", 4, 0, stopped),
-    Attack("kills", "a killed sweep goes on; every member is bit for bit its own", 16, 0, sweep),
-    Attack("kills", "two processes that train one run, one or both killed, go on to the same bits", 14, 0, processes),
-    Attack("kills", "a delivery killed up to three times ends with every row once", 30, 0, delivering),
+    Attack("kills", "a killed sweep resumes; every member is bit for bit its own", 16, 0, sweep),
+    Attack("kills", "two processes that train one run, one or both killed, resume to the same bits", 14, 0, processes),
+    Attack("kills", "a sync killed up to three times ends with every row once", 30, 0, syncing),
     Attack("kills", "a killed import leaves no run or the whole one", 30, 1, importing),
-    Attack("kills", "a killed registry loses no version that it confirmed, and goes on", 20, 1, registry),
+    Attack("kills", "a killed registry loses no version that it confirmed, and stays usable", 20, 1, registry),
 ]

@@ -1,4 +1,4 @@
-"""Random schedules of faults at both trackers' servers: once they heal, they hold what an undisturbed delivery leaves."""
+"""Random schedules of faults at both trackers' servers: once they heal, they hold what an undisturbed sync leaves."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 
 from benchmarks.attacks.world import Attack, World
 from mnist_jax.compare.servers.server import Faults
-from tests.helpers import online
+from tests.helpers import tracker_servers
+
+_BOUNDS = {"OPEN_S": 6.0, "WRITE_S": 4.0, "FLUSH_S": 3.0, "CLOSE_S": 6.0}  # seconds of the calls of an attempt
 
 
 def schedule(tracker: str, around: World, chance: random.Random, folder: Path) -> str:
-    """Some attempts at a delivery, each beside another fault, then one beside a healthy server."""
+    """Some attempts at a sync, each beside another fault, then one beside a healthy server."""
     directory = around.copy(folder)
-    with online.serve(tracker) as served:
+    with tracker_servers.serve(tracker) as served:
         for _ in range(chance.randint(1, 4)):
             served.server.faults = _fault(chance)
             way = served.bad_key if chance.random() < 0.1 else served.environment
-            served.deliver(directory, {**way, **online.QUICK}, OPEN_S=6.0, WRITE_S=4.0, FLUSH_S=3.0, CLOSE_S=6.0)
+            served.sync(directory, {**way, **tracker_servers.QUICK}, _BOUNDS)
         served.server.start()
         for _ in range(3):
-            replica = served.deliver(directory)
+            replica = served.sync(directory)
             if replica.state == "complete":
                 break
         if replica.state != "complete" or replica.counts.get("failed"):
@@ -45,10 +47,10 @@ def _id(directory: Path) -> str:
 @functools.cache
 def _undisturbed(around: World, tracker: str) -> dict[str, Any]:
     directory = around.copy(around.folder / f"undisturbed-{tracker}")
-    with online.serve(tracker) as served:
-        assert served.deliver(directory).state == "complete"
+    with tracker_servers.serve(tracker) as served:
+        assert served.sync(directory).state == "complete"
         return served.contents(_id(directory))
 
 
-ATTACKS = [Attack("trackers", f"{name} after a random schedule of faults holds what an undisturbed delivery leaves", 30, 0,
+ATTACKS = [Attack("trackers", f"{name} after a random schedule of faults holds what an undisturbed sync leaves", 30, 0,
                   functools.partial(schedule, tracker)) for tracker, name in (("neptune", "Neptune"), ("comet", "Comet"))]

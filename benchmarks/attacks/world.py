@@ -21,7 +21,8 @@ import numpy as np
 
 from mnist_jax.cli import main
 from mnist_jax.data import idx, sources
-from tests.helpers import kills
+from mnist_jax.record import reader
+from tests.helpers import killed_runs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -44,7 +45,7 @@ class World:
     """Made once: what an undisturbed run leaves."""
 
     folder: Path
-    whole: Path  # the directory of a finished run, delivered offline to both trackers
+    whole: Path  # the directory of a finished run, synced offline to both trackers
     seconds: float  # that it took from its first event to the end
 
     def copy(self, to: Path) -> Path:
@@ -69,9 +70,9 @@ class Called(NamedTuple):
 def make(folder: Path) -> World:
     """Train the run that everything is compared with."""
     whole = folder / "whole"
-    if kills.start(whole, CONFIG, "neptune,comet", "offline").wait() != 0:
+    if killed_runs.start(whole, CONFIG, "neptune,comet", "offline").wait() != 0:
         raise SystemExit("the run that everything is compared with did not finish")
-    entries = kills.record.read(whole).entries
+    entries = reader.read(whole).entries
     return World(folder, whole, entries[-1].time - entries[0].time + 2)
 
 
@@ -90,11 +91,11 @@ def command(*arguments: Any) -> Called:
     return Called(code, out.getvalue(), err.getvalue())
 
 
-def shell(*arguments: Any, place: Path = ROOT, **environment: str) -> Called:
+def shell(*arguments: Any, place: Path = ROOT, environment: dict[str, str] | None = None) -> Called:
     """Call `python ...` in a process of its own, in a folder."""
     try:
         done = subprocess.run([sys.executable, *map(str, arguments)], cwd=place, capture_output=True, text=True, check=False,
-                              timeout=PATIENCE_S * 3, env={**os.environ, **environment})
+                              timeout=PATIENCE_S * 3, env={**os.environ, **(environment or {})})
     except subprocess.TimeoutExpired:
         return Called(124, "", "a hang")
     return Called(done.returncode, done.stdout, done.stderr)

@@ -3,7 +3,7 @@
     mnist-jax train --config=configs/cnn.py:digits --tracker=neptune
     mnist-jax train --config=mlp.py --config.optimizer.learning_rate=0.001 --tracker=neptune,comet
 
-`python run.py` is the same program. A config is a file, or the name of one that comes with the package.
+`python run.py` is the same program. A config is a file, or the name of one in the package.
 """
 
 import time
@@ -28,18 +28,18 @@ _CONFIG = config_flags.DEFINE_config_file("config",
 _TRACKER = flags.DEFINE_string("tracker", "local", "Comma-separated trackers: neptune, comet; or local, the record alone.")
 _MODE = flags.DEFINE_enum("tracker_mode", "auto", protocol.MODES, "auto is online where credentials are set.")
 _PARENT = flags.DEFINE_string("parent", None, "The directory of a run to start from, as a new run: with more epochs, say.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several processes train one run.")
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many they are. TPU pods and SLURM need none of these three.")
-_PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "Which of them this is, from 0.")
-_PROFILE = flags.DEFINE_string("profile", None, "A folder for jax's trace of the training and a table of the start-up.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory; by default runs/<time>-<name>. The same again resumes.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if several processes train one run.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "The number of processes. TPU pods and SLURM need none of these flags.")
+_PROCESS_INDEX = flags.DEFINE_integer("process_index", None, "The index of this process, from 0.")
+_PROFILE = flags.DEFINE_string("profile", None, "A folder for jax's trace of the training and a table of the startup.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's directory, by default runs/<time>-<name>. Resumes an existing run.")
 
 
 def run_as_program(arguments: list[str] | None = None) -> None:
-    """Train as the arguments say, and exit: 0 finished, 1 not, 2 the user's mistake.
+    """Train by the flags, and exit: 0 finished, 1 not finished, 2 a mistake in the flags.
 
     Args:
-      arguments: the program's name and its flags, by default those that it was started with.
+      arguments: the program's name and its flags, by default sys.argv.
     """
     try:
         app.run(_main, argv=arguments or sys.argv, flags_parser=_parse)
@@ -54,7 +54,7 @@ def run_as_program(arguments: list[str] | None = None) -> None:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Parse the flags; every mistake in them becomes one line."""
+    """Parse the flags; every mistake in them is a UserError."""
     if {"--help", "-h", "-help"} & set(arguments):
         print(f"{__doc__}\n{flags.FLAGS.module_help(__name__)}")
         sys.exit(0)
@@ -64,9 +64,9 @@ def _parse(arguments: list[str]) -> list[str]:
         if config is not None:
             config = config_file.resolve(config)
             arguments = [f"--config={config}" if argument.startswith("--config=") else argument for argument in arguments]
-            groups = list(config_file.load_config(config))  # config_flags would fail at the first use
+            groups = list(config_file.load_config(config))  # config_flags would fail only at the first use
         rest = flags.FLAGS(arguments)
-    except KeyError as error:  # of a group, where an AttributeError is of a setting
+    except KeyError as error:  # of a group; a setting raises AttributeError
         name = re.sub(r"\W.*", "", str(error.args[0]).lstrip("'"), flags=re.DOTALL)
         raise errors.UserError(f"--config: expected settings of {config}, found {name!r}, which it does not have"
                                f"{errors.suggestion(name, groups)}") from error
@@ -80,9 +80,9 @@ def _parse(arguments: list[str]) -> list[str]:
 
 
 def _main(arguments: list[str]) -> int:
-    from mnist_jax.train import devices, experiment, sweep  # after the flags: a mistake in them should not wait for jax
+    from mnist_jax.train import devices, experiment, sweep  # after the flags, since the import of jax takes seconds
 
-    logging.set_verbosity(logging.ERROR)  # jax tells of every backend that is not there, TFDS of decoders it does without
+    logging.set_verbosity(logging.ERROR)  # jax logs every missing backend, TFDS every missing decoder
 
     devices.connect(_COORDINATOR.value, _PROCESSES.value, _PROCESS_INDEX.value)
     experiment.keep_compiled(sources.cache_folder() / "compiled")
@@ -91,10 +91,10 @@ def _main(arguments: list[str]) -> int:
     if "sweep" in _CONFIG.value:
         if _PARENT.value:
             raise errors.UserError("--parent: expected a single run's config, found a sweep's")
-        swept = sweep.sweep(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
-                            script=script, command=sys.argv, started=_STARTED)
-        print(text.sweep_table(swept.directory, swept.seconds))
-        return 0 if swept.status == "finished" else 1
+        sweep_result = sweep.sweep(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
+                                   script=script, command=sys.argv, started=_STARTED)
+        print(text.sweep_table(sweep_result.directory, sweep_result.seconds))
+        return 0 if sweep_result.status == "finished" else 1
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             parent=_PARENT.value, profile_to=_PROFILE.value, script=script, command=sys.argv,
                             started=_STARTED)

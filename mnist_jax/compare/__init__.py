@@ -1,1 +1,1 @@
-"""Neptune and Comet on the thesis's nine criteria, by what their clients do here: probes, evidence, and a fold of it."""
+"""Compares Neptune and Comet on the thesis's nine criteria: probes of their clients, the evidence, and a fold of it."""

@@ -17,7 +17,7 @@ def main() -> None:
     probe = probing.Probe()
     with probe.cost("import"):
         import comet_ml
-    chosen = probing.arguments()
+    options = probing.arguments()
     probing.files()
     with probe.cost("start"):
         experiment = comet_ml.start(project_name="mnist", online=probe.online)
@@ -28,11 +28,11 @@ def main() -> None:
         if probe.name == "killed":
             probe.kill()
     elif probe.name == "called":
-        call(probe, comet_ml, experiment, chosen.learning_rate)
+        call(probe, comet_ml, experiment, options.learning_rate)
     elif probe.name == "again":
         again(probe, comet_ml, experiment)
     else:
-        for _ in probing.train(chosen.learning_rate):
+        for _ in probing.train(options.learning_rate):
             pass
     with probe.cost("close"):
         experiment.end()

@@ -1,4 +1,4 @@
-"""Reads what the probes left: what each client kept, which calls it took, what they cost. Every finding can be quoted."""
+"""Reads the evidence of the probes: what each client stored, which calls it accepted, their cost. Every finding has a quote."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _QUOTED = 280  # characters
 
 
 class Quote(NamedTuple):
-    """A place in the evidence, and what stands there."""
+    """A place in the evidence, and its text."""
 
     place: str
     text: str
 
 
 class Item(NamedTuple):
-    """Something that a client kept: Neptune's kind of operation or field and its path, or Comet's kind and name."""
+    """Something that a client stored: Neptune's kind of operation or field and its path, or Comet's kind and name."""
 
     kind: str
     name: str
-    note: str  # what of it is kept, where that is not the whole
+    note: str  # on what is stored of it, if not all
     quote: Quote
 
 
@@ -39,23 +39,23 @@ class ProbeCall(NamedTuple):
     words: str
     leaves: str
     reach: str
-    taken: bool
+    accepted: bool
     answer: str
     quote: Quote
 
 
 class ProbeResult(NamedTuple):
-    """What one probe left; everything is empty where its evidence is not there."""
+    """The evidence of one probe; empty if it is missing."""
 
-    problem: str  # how it ended, where that is not how it should
+    problem: str  # how it failed
     items: tuple[Item, ...]
     calls: tuple[ProbeCall, ...]
     costs: dict[str, tuple[float, Quote]]  # seconds
-    outside: tuple[Quote, ...]  # what the client tried to reach
+    outside: tuple[Quote, ...]  # hosts that the client tried to reach
     folder: Path
 
-    def kept(self, name: str) -> list[Item]:
-        """Return the items under a name, or under what begins with it as a path."""
+    def items_under(self, name: str) -> list[Item]:
+        """Return the items with a name, or with a path that begins or ends with it."""
         return [item for item in self.items if item.name == name or item.name.startswith(f"{name}/")
                 or item.name.endswith(f"/{name}")]
 
@@ -84,21 +84,22 @@ def _client(evidence: Path, tracker: str) -> dict[str, str]:
 
 
 def read(evidence: Path, tracker: str, name: str, mode: str) -> ProbeResult:
-    """Return what one probe left."""
+    """Return the evidence of one probe."""
     folder = evidence / tracker / f"{name}-{mode}"
     calls: list[ProbeCall] = []
     costs: dict[str, tuple[float, Quote]] = {}
-    for place, fact in _lines(evidence, folder / "said.jsonl"):
+    for place, fact in _lines(evidence, folder / "calls.jsonl"):
         if "cost" in fact:
             seconds = float(fact["seconds"])
             costs[str(fact["cost"])] = (seconds, Quote(place, f"{fact['cost']}: {seconds:.3g} s"))
         elif "call" in fact:
-            call = ProbeCall(fact["criterion"], fact["call"], fact["leaves"], fact["reach"], bool(fact["taken"]), fact["answer"],
-                        Quote(place, f"{fact['call']} -> {fact['answer']}"[:_QUOTED]))
+            call = ProbeCall(fact["criterion"], fact["call"], fact["leaves"], fact["reach"], bool(fact["accepted"]),
+                             fact["answer"], Quote(place, f"{fact['call']} -> {fact['answer']}"[:_QUOTED]))
             calls.append(call)
-    outside = {fact["asked"]: Quote(place, f"tried to reach {fact['asked']}")
+    outside = {fact["host"]: Quote(place, f"tried to reach {fact['host']}")
                for place, fact in _lines(evidence, folder / "outside.jsonl")}
-    return ProbeResult(_problem(folder, name), tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()), folder)
+    return ProbeResult(_problem(folder, name), tuple(_items(evidence, folder)), tuple(calls), costs, tuple(outside.values()),
+                       folder)
 
 
 def _problem(folder: Path, name: str) -> str:
@@ -110,8 +111,8 @@ def _problem(folder: Path, name: str) -> str:
 
 
 def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every file that a client left and what a server holds, members of archives one by one."""
-    for path in [*sorted((folder / "left").rglob("*")), folder / "server.jsonl"]:
+    """Yield every file of the client, members of archives one by one, and the contents of the server."""
+    for path in [*sorted((folder / "files").rglob("*")), folder / "server.jsonl"]:
         if not path.is_file():
             continue
         if zipfile.is_zipfile(path):
@@ -127,10 +128,10 @@ def _items(evidence: Path, folder: Path) -> Iterator[Item]:
             quote = Quote(place, f"{fact['kind']} {fact['name']}: {json.dumps(fact['value'])}"[:_QUOTED])
             yield Item(fact["kind"], fact["name"], fact.get("note", ""), quote)
         return
-    for log in sorted((folder / "left").rglob("data-*.log")):
+    for log in sorted((folder / "files").rglob("data-*.log")):
         yield from _of_neptune(evidence, log.parent)
-    left = folder / "left"
-    for archive in sorted({*left.rglob("*.zip"), *(path.parent for path in left.rglob(comet_archive.MESSAGES))}):
+    files = folder / "files"
+    for archive in sorted({*files.rglob("*.zip"), *(path.parent for path in files.rglob(comet_archive.MESSAGES))}):
         if comet_archive.is_folder(archive) or comet_archive.is_archive(archive):
             yield from _of_comet(evidence, archive)
 
@@ -139,7 +140,7 @@ def _of_neptune(evidence: Path, folder: Path) -> Iterator[Item]:
     for record in neptune_log.operations(folder, untrusted.Account(), untrusted.Budget(folder)):
         operation = dict(record["obj"])
         kind, name = str(operation.pop("type")), "/".join(map(str, operation.pop("path")))
-        if kind.startswith(("Clear", "Config")):  # they keep nothing
+        if kind.startswith(("Clear", "Config")):  # they store nothing
             continue
         note = ""
         if kind in ("UploadFile", "UploadFileSet", "TrackFilesToArtifact") and not operation.get("tmp_file_name"):
@@ -152,15 +153,15 @@ def _of_comet(evidence: Path, path: Path) -> Iterator[Item]:
     with comet_archive.Archive(path, untrusted.Account(), allow_outside=False) as archive:
         place = str(path.relative_to(evidence))
         for number, (kind, payload) in enumerate(archive.messages(), 1):
-            shown = {name: value for name, value in payload.items() if name not in ("message_id", "local_timestamp")}
-            quote = Quote(f"{place}, message {number}", f"{kind} {json.dumps(shown)}"[:_QUOTED])
-            yield Item(*_named(kind, payload), "", quote)
+            fields = {name: value for name, value in payload.items() if name not in ("message_id", "local_timestamp")}
+            quote = Quote(f"{place}, message {number}", f"{kind} {json.dumps(fields)}"[:_QUOTED])
+            yield Item(*_kind_and_name(kind, payload), "", quote)
         for tag in (archive.experiment() or {}).get("tags") or []:
             yield Item("tag", f"tag {tag}", "", Quote(f"{place}, {comet_archive.EXPERIMENT}", f"tags: {tag}"))
 
 
-def _named(kind: str, payload: dict[str, Any]) -> tuple[str, str]:
-    """Return the kind and name of a message's fact, in the words in which a server holds it."""
+def _kind_and_name(kind: str, payload: dict[str, Any]) -> tuple[str, str]:
+    """Return the kind and name of a message's fact, as a server lists it."""
     match kind:
         case "metric_msg":
             return "metric", str(payload["metric"]["metricName"])
@@ -180,7 +181,7 @@ def _named(kind: str, payload: dict[str, Any]) -> tuple[str, str]:
 
 
 def _lines(evidence: Path, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the JSON objects of a file with their places; what is no whole line is passed over."""
+    """Yield the JSON objects of a file with their places; incomplete lines are skipped."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_text(errors="replace").split("\n"), 1):

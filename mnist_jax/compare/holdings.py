@@ -1,4 +1,4 @@
-"""What a loopback server holds, written down a fact a line: {"kind", "name", "value", perhaps "note"}: a line is evidence."""
+"""Writes the contents of a loopback server as evidence, one fact a line: {"kind", "name", "value"}, and perhaps "note"."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mnist_jax.compare.servers import comet_store, neptune_store
 
 Dump = Callable[[Path], None]
 First = Callable[[], str]
-Fact = tuple[str, str, Any] | tuple[str, str, Any, str]  # the last: what of it is kept, where that is not the whole
+Fact = tuple[str, str, Any] | tuple[str, str, Any, str]  # the last: a note on what is stored, if not all
 _SHOWN = 5  # of a series
 
 
 def neptune(store: neptune_store.NeptuneStore, folder: Path) -> None:
-    """Write what a Neptune server holds to `folder`."""
+    """Write the contents of a Neptune server to `folder`."""
     with store.lock:
         _write(folder, [fact for run in store.runs.values() for fact in _neptune(run)])
 
 
 def comet(store: comet_store.CometStore, folder: Path) -> None:
-    """Write what a Comet server holds to `folder`."""
+    """Write the contents of a Comet server to `folder`."""
     with store.lock:
         _write(folder, [*(fact for experiment in store.experiments.values() for fact in _comet(experiment)), *_project(store)])
 

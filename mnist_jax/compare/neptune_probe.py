@@ -14,7 +14,7 @@ from mnist_jax.compare import probing
 
 def main() -> None:
     """Do what the environment says."""
-    probe, chosen = probing.Probe(), probing.arguments()
+    probe, options = probing.Probe(), probing.arguments()
     probing.files()
     with probe.cost("import"):
         import neptune
@@ -33,9 +33,9 @@ def main() -> None:
         if probe.name == "killed":
             probe.kill()
     elif probe.name == "called":
-        call(probe, neptune, run, settings, chosen.learning_rate)
+        call(probe, neptune, run, settings, options.learning_rate)
     else:
-        for _ in probing.train(chosen.learning_rate):
+        for _ in probing.train(options.learning_rate):
             pass
     with probe.cost("close"):
         run.stop()

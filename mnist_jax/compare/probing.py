@@ -1,7 +1,7 @@
-"""What the two probe programs share: a small training as a user would write it, and a log of what the client took.
+"""Shared by the two probe programs: a small training as a user would write it, and a log of the client's calls.
 
-A probe program runs in a sandbox (see `sandbox`), alone: it knows its task by the environment and uses the client as its
-documentation shows, with everything that the client does by itself left on.
+A probe program runs alone in a sandbox (sandbox.py): environment variables name its task, and it uses the client as its
+documentation shows, with all automatic capture on.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-POINTS = 1_000  # given one by one, for the cost of a point and for what survives a kill
-# No credentials: they show whether a client writes such words down.
+POINTS = 1_000  # logged one by one, for the cost of a point and for the points that survive a kill
+# Not credentials: they show whether a client stores such texts.
 PLANTED_ARGUMENT, PLANTED_REMOTE = "planted-in-the-command-line", "planted-in-the-remote"
 NAMES = ("bare", "called", "points", "killed", "again")
 
 
 class Probe:
-    """What a program is to do, and the log of what it did, one JSON object a line of `said.jsonl`."""
+    """The task of a probe program, and its log: JSON lines in `calls.jsonl`."""
 
     def __init__(self) -> None:
         self.name = os.environ["PROBE"]  # one of NAMES
         self.online = os.environ["PROBE_MODE"] == "online"
-        self._log = Path(os.environ["PROBE_SAID"])
+        self._path = Path(os.environ["PROBE_LOG"])
 
-    def say(self, **facts: Any) -> None:
-        with self._log.open("a") as log:
+    def log(self, **facts: Any) -> None:
+        with self._path.open("a") as log:
             log.write(json.dumps(facts, default=str) + "\n")
 
     @contextlib.contextmanager
     def cost(self, name: str, of: int = 1) -> Iterator[None]:
-        """Say the seconds that a block takes, divided by `of`."""
+        """Log the seconds that a block takes, divided by `of`."""
         started = time.perf_counter()
         yield
-        self.say(cost=name, seconds=(time.perf_counter() - started) / of)
+        self.log(cost=name, seconds=(time.perf_counter() - started) / of)
 
     def call(self, criterion: str, words: str, leaves: str, function: Callable[[], Any], reach: str = "") -> Any:
-        """Make a call and say whether the client took it.
+        """Make a call and log whether the client accepted it.
 
         Args:
-          criterion: which of the nine it serves.
+          criterion: one of the nine.
           words: the call as a user writes it.
-          leaves: the name, or the beginning of it, under which its trace is looked for; empty if it leaves none.
+          leaves: the name, or its beginning, of what it should store; empty if it stores nothing.
           function: makes the call.
           reach: of a call that reads what another run logged: "run" if it names that run, "project" if not.
 
@@ -60,27 +60,27 @@ class Probe:
         try:
             with contextlib.redirect_stdout(printed):
                 result = function()
-        except Exception as error:  # whatever the client raises is what the probe is about
-            self.say(criterion=criterion, call=words, leaves=leaves, reach=reach, taken=False,
+        except Exception as error:  # any error of the client is a result
+            self.log(criterion=criterion, call=words, leaves=leaves, reach=reach, accepted=False,
                      answer=_plain(f"{type(error).__name__}: {error}"))
             return None
-        self.say(criterion=criterion, call=words, leaves=leaves, reach=reach, taken=True,
+        self.log(criterion=criterion, call=words, leaves=leaves, reach=reach, accepted=True,
                  answer=_plain(printed.getvalue().strip() or str(result)))
         return result
 
     def kill(self) -> None:
-        """End as a job does that is killed."""
+        """Kill this process."""
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _plain(answer: str) -> str:
-    """Return an answer on one line, without colours and rules, cut to what is read at a glance."""
+    """Return an answer on one line, without colours and rules, at most 300 characters."""
     words = re.sub(r"\x1b\[[0-9;]*m|-{4,}\w*-*", " ", answer)
     return " ".join(words.split())[:300]
 
 
 def arguments() -> argparse.Namespace:
-    """Return the hyperparameters, which a user gives on the command line, a password among them."""
+    """Return the arguments of the command line: hyperparameters, and a password."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--learning_rate", type=float, default=0.1)
     parser.add_argument("--password", default="")
@@ -111,7 +111,7 @@ def train(learning_rate: float, steps: int = 3) -> Iterator[tuple[int, float]]:
 
 
 def files() -> None:
-    """Write what a user would log: a table of data, a model, a picture, a folder."""
+    """Write files that a user would log: a table of data, a model, a picture, a folder."""
     import numpy as np
     from PIL import Image
 

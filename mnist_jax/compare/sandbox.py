@@ -1,14 +1,14 @@
-"""Runs the probe programs, each in a folder of its own, and leaves what shows what the clients did: the evidence.
+"""Runs the probe programs, each in a folder of its own, and writes the evidence of what the clients do.
 
-A program gets a home, a git repository with uncommitted changes, fake credentials and no network but 127.0.0.1. What it
-leaves is kept in `<evidence>/<tracker>/<probe>-<mode>/`:
+A program gets a home, a git repository with uncommitted changes, fake credentials and no network but 127.0.0.1. Its
+evidence is in `<evidence>/<tracker>/<probe>-<mode>/`:
 
-    said.jsonl      which calls the client took, with its answers, and what they cost
+    calls.jsonl     which calls the client accepted, with its answers, and their cost
     output.txt      what the program and the client printed
-    outside.jsonl   what the client tried to reach beyond this machine
-    left/           the client's own files
-    server.jsonl    what the loopback server holds, a fact a line
-    end.json        exit code, and seconds in all
+    outside.jsonl   hosts beyond this machine that the client tried to reach
+    files/          the client's own files
+    server.jsonl    the contents of the loopback server, one fact a line
+    end.json        exit code, and seconds
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _PACKAGES = Path(__file__).parent.parent.parent
 _LOG = """
         import json
         log = os.open(os.environ["PROBE_OUTSIDE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(log, (json.dumps({"asked": asked}) + "\\n").encode())
+        os.write(log, (json.dumps({"host": host}) + "\\n").encode())
         os.close(log)
-        raise ConnectionRefusedError(f"this sandbox has no network: {asked}")
+        raise ConnectionRefusedError(f"this sandbox has no network: {host}")
 """
 
 
 def probe(evidence: Path, trackers: tuple[str, ...] = tuple(PROGRAMS)) -> None:
-    """Probe the installed clients and write the evidence; a client that is not installed is said to be absent.
+    """Probe the installed clients and write the evidence; of a client that is not installed, the version is empty.
 
     Takes about a minute on two cores: a process a probe, one tracker beside the other.
     """
@@ -77,21 +77,22 @@ def _probe_one(evidence: Path, tracker: str) -> None:
 
 @contextlib.contextmanager
 def _serve(tracker: str) -> Iterator[tuple[dict[str, str], holdings.Dump, holdings.First]]:
-    """Serve a loopback: what leads a client to it, what writes down what it holds, what names its first run."""
+    """Serve a loopback; yield the client's environment, a function that writes its contents, and one that names its first
+    run."""
     if tracker == "neptune":
-        with neptune.serve() as (running, runs):
-            yield ({"NEPTUNE_API_TOKEN": neptune.token(running.url)}, lambda folder: holdings.neptune(runs, folder),
-                   lambda: next((run.sys_id for run in runs.runs.values()), ""))
+        with neptune.serve() as (running, store):
+            yield ({"NEPTUNE_API_TOKEN": neptune.token(running.url)}, lambda folder: holdings.neptune(store, folder),
+                   lambda: next((run.sys_id for run in store.runs.values()), ""))
     else:
-        with comet.serve() as (running, kept):
-            yield (comet.environment(running.url), lambda folder: holdings.comet(kept, folder),
-                   lambda: next(iter(kept.experiments), ""))
+        with comet.serve() as (running, store):
+            yield (comet.environment(running.url), lambda folder: holdings.comet(store, folder),
+                   lambda: next(iter(store.experiments), ""))
 
 
-def _run(kept: Path, tracker: str, name: str, environment: dict[str, str]) -> None:
-    kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mnist-jax-probe-") as made:
-        box = Path(made)
+def _run(evidence: Path, tracker: str, name: str, environment: dict[str, str]) -> None:
+    evidence.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mnist-jax-probe-") as temporary_box:
+        box = Path(temporary_box)
         work, home, temporary, start = (box / part for part in ("digits", "home", "tmp", "guard"))
         for folder in (work, home, temporary, start):
             folder.mkdir()
@@ -101,10 +102,10 @@ def _run(kept: Path, tracker: str, name: str, environment: dict[str, str]) -> No
             "PATH": os.environ.get("PATH", ""), "HOME": str(home), "TMPDIR": str(temporary), "OAUTHLIB_INSECURE_TRANSPORT": "1",
             "PYTHONPATH": f"{start}{os.pathsep}{_PACKAGES}", "PROBE": name,
             "PROBE_MODE": "online" if environment else "offline",
-            "PROBE_SAID": str(kept / "said.jsonl"), "PROBE_OUTSIDE": str(kept / "outside.jsonl"), "JAX_PLATFORMS": "cpu",
-            "USER": "ada", **environment}
+            "PROBE_LOG": str(evidence / "calls.jsonl"), "PROBE_OUTSIDE": str(evidence / "outside.jsonl"),
+            "JAX_PLATFORMS": "cpu", "USER": "ada", **environment}
         started = time.perf_counter()
-        with (kept / "output.txt").open("w") as output:
+        with (evidence / "output.txt").open("w") as output:
             try:
                 code = subprocess.run(
                     [sys.executable, "train.py", "--learning_rate=0.1", f"--password={probing.PLANTED_ARGUMENT}"], cwd=work,
@@ -113,13 +114,13 @@ def _run(kept: Path, tracker: str, name: str, environment: dict[str, str]) -> No
             except subprocess.TimeoutExpired:
                 code = 124
         seconds = time.perf_counter() - started
-        left = {"neptune": work / ".neptune", "comet": work / ".cometml-runs"}[tracker]
-        if left.exists():
-            shutil.copytree(left, kept / "left", symlinks=True, dirs_exist_ok=True)
-        if name == "killed" and tracker == "comet":  # until its end the client's data lies in a temporary folder
+        files = {"neptune": work / ".neptune", "comet": work / ".cometml-runs"}[tracker]
+        if files.exists():
+            shutil.copytree(files, evidence / "files", symlinks=True, dirs_exist_ok=True)
+        if name == "killed" and tracker == "comet":  # before its end the client keeps its data in a temporary folder
             for messages in temporary.glob("*/messages.json"):
-                shutil.copytree(messages.parent, kept / "left" / messages.parent.name, symlinks=True)
-        (kept / "end.json").write_text(json.dumps({"code": code, "seconds": round(seconds, 2), "folder": str(work)}))
+                shutil.copytree(messages.parent, evidence / "files" / messages.parent.name, symlinks=True)
+        (evidence / "end.json").write_text(json.dumps({"code": code, "seconds": round(seconds, 2), "folder": str(work)}))
 
 
 def _repository(work: Path, tracker: str) -> None:

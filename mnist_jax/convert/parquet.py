@@ -1,7 +1,7 @@
-"""A record as parquet in the published schema of neptune-exporter: one row a value, files beside it.
+"""Exports a record as parquet in the published schema of neptune-exporter: one row a value, and files.
 
 The layout is that exporter's: `data/<project>/<run>_part_<n>.parquet` and `files/<project>/<run>/...`, each name made
-safe and ended by a digest of the original. Its loaders take such a folder to MLflow, W&B, Comet and others.
+safe, with a digest of the original. Its loaders move such a folder to MLflow, W&B, Comet and others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mnist_jax.record import reader
 
 PROJECT = "mnist-jax/runs"
 _ROWS = 100_000  # in one batch
-_PART_BYTES = 50 * 2**20  # after which a new part is begun
+_FILE_BYTES = 50 * 2**20  # a larger parquet file is complete
 _NAME_CHARACTERS = 120
 _LAST_SECOND = 253_402_300_799  # of the year 9999, beyond which readers of a timestamp fail
 _STEP_DIGITS = decimal.Decimal("0.000001")
@@ -31,7 +31,7 @@ _Row = dict[str, Any]
 
 
 def export_parquet(directory: Path | str, folder: Path | str, project: str = PROJECT) -> list[Path]:
-    """Write a run's record as parquet; return the parquet files. A run that was exported before is written again.
+    """Write a run's record as parquet; return the parquet files. An earlier export of the run is replaced.
 
     Args:
       directory: the run's directory.
@@ -50,33 +50,33 @@ def export_parquet(directory: Path | str, folder: Path | str, project: str = PRO
                                "run: pip install 'mnist-jax[parquet]'") from None
     if len(project) > _NAME_CHARACTERS:
         raise errors.UserError(f"parquet: expected a project of at most {_NAME_CHARACTERS} characters, found {len(project)}")
-    recorded = reader.read(directory)
+    record = reader.read(directory)
     folder = Path(folder)
-    data, files = folder / "data" / _safe(project), folder / "files" / _safe(project) / _safe(recorded.run.id)
+    data, files = folder / "data" / _safe(project), folder / "files" / _safe(project) / _safe(record.run.id)
     try:
         data.mkdir(parents=True, exist_ok=True)
-        for old in data.glob(f"{_safe(recorded.run.id)}_part_*.parquet*"):
+        for old in data.glob(f"{_safe(record.run.id)}_part_*.parquet*"):
             old.unlink()
         schema = _schema(pyarrow)
-        parts: list[Path] = []
-        rows = _rows(recorded, files, folder / "files")
-        while batch := _batch(rows, {"project_id": project, "run_id": recorded.run.id}):
-            path = data / f"{_safe(recorded.run.id)}_part_{len(parts)}.parquet.tmp"
+        paths: list[Path] = []
+        rows = _rows(record, files, folder / "files")
+        while batch := _batch(rows, {"project_id": project, "run_id": record.run.id}):
+            path = data / f"{_safe(record.run.id)}_part_{len(paths)}.parquet.tmp"
             with pyarrow.parquet.ParquetWriter(path, schema, compression="snappy") as writer:
                 while batch:
                     writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-                    if path.stat().st_size > _PART_BYTES:
+                    if path.stat().st_size > _FILE_BYTES:
                         break
-                    batch = _batch(rows, {"project_id": project, "run_id": recorded.run.id})
-            parts.append(path)
-        for path in reversed(parts):  # the first part last: there it means that the run is complete
+                    batch = _batch(rows, {"project_id": project, "run_id": record.run.id})
+            paths.append(path)
+        for path in reversed(paths):  # the first last, since a loader takes it for the sign of a complete run
             path.rename(path.with_suffix(""))
     except OSError as error:
         raise errors.UserError(f"{folder}: expected a folder to write to, found: {error.strerror or error}") from error
     finally:
-        for path in data.glob(f"{_safe(recorded.run.id)}_part_*.parquet.tmp"):
+        for path in data.glob(f"{_safe(record.run.id)}_part_*.parquet.tmp"):
             path.unlink()
-    return [path.with_suffix("") for path in parts]
+    return [path.with_suffix("") for path in paths]
 
 
 def _schema(pyarrow: Any) -> Any:
@@ -96,25 +96,25 @@ def _batch(rows: Iterator[_Row], identity: _Row) -> list[_Row]:
             for row in itertools.islice(rows, _ROWS)]
 
 
-def _rows(recorded: reader.RunRecord, files: Path, root: Path) -> Iterator[_Row]:
-    """Yield a row for every value of a run, in the paths that our Neptune tracker uses."""
-    run = recorded.run
+def _rows(record: reader.RunRecord, files: Path, root: Path) -> Iterator[_Row]:
+    """Yield a row for every value of a run, under the paths of our Neptune tracker."""
+    run = record.run
     yield from _field("sys/custom_run_id", run.id)
     yield from _field("sys/name", run.name)
     yield from _field("sys/description", run.description)
-    yield from _field("sys/failed", recorded.status != "finished")
+    yield from _field("sys/failed", record.status != "finished")
     yield {"attribute_path": "sys/creation_time", "attribute_type": "datetime", "datetime_value": _milliseconds(run.created)}
     yield {"attribute_path": "sys/tags", "attribute_type": "string_set", "string_set_value": list(run.tags)}
     yield from _fields("run", {"id": run.id, "command": list(run.command), "parent": run.parent, "config": dict(run.config),
-                               "steps_per_epoch": run.steps_per_epoch, "status": recorded.status})
-    for entry in recorded.entries:
-        yield from _event(recorded, entry, files, root)
+                               "steps_per_epoch": run.steps_per_epoch, "status": record.status})
+    for entry in record.entries:
+        yield from _event(record, entry, files, root)
 
 
-def _event(recorded: reader.RunRecord, entry: reader.Entry, files: Path, root: Path) -> Iterator[_Row]:
+def _event(record: reader.RunRecord, entry: reader.Entry, files: Path, root: Path) -> Iterator[_Row]:
     def file(path: str, blob: events.Blob, **more: Any) -> _Row:
         place = files / _safe(path) / (_safe(str(more["step"])) if "step" in more else "") / _file_name(blob.name)
-        _write(place, recorded.bytes_of(blob))
+        _write(place, record.bytes_of(blob))
         more = {"attribute_type": "file", **more}
         return {"attribute_path": path, "file_value": {"path": place.relative_to(root).as_posix()}, **more}
 
@@ -191,14 +191,14 @@ def _milliseconds(time: float) -> int | None:
 
 def _safe(part: str) -> str:
     """Return a name as that exporter makes it: other characters become underscores, and a digest follows."""
-    kept = "".join(character if character.isalnum() or character in "_-" else "_" for character in part)
-    return f"{kept[:_NAME_CHARACTERS]}-{hashlib.blake2b(part.encode(errors='replace'), digest_size=8).hexdigest()}"
+    clean = "".join(character if character.isalnum() or character in "_-" else "_" for character in part)
+    return f"{clean[:_NAME_CHARACTERS]}-{hashlib.blake2b(part.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
 def _file_name(name: str) -> str:
-    """Return the last part of a blob's name, fit for a folder; its ending tells loaders an image from another file."""
-    stem, dot, ending = name.replace("\\", "/").rpartition("/")[2].rpartition(".")
-    return f"{_safe(stem or ending)}{dot}{''.join(filter(str.isalnum, ending))[:16]}" if dot and stem else _safe(name)
+    """Return the last part of a blob's name, safe in a folder; its suffix tells loaders an image from another file."""
+    stem, dot, suffix = name.replace("\\", "/").rpartition("/")[2].rpartition(".")
+    return f"{_safe(stem or suffix)}{dot}{''.join(filter(str.isalnum, suffix))[:16]}" if dot and stem else _safe(name)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,6 +1,6 @@
-"""What another program's files came to: events, and an account of everything that could not be carried.
+"""Reads files of other programs into events, with an account of what was skipped or changed.
 
-Those files are not to be trusted: every read here is bounded, follows no link and stays inside the given path.
+The files are not trusted: every read is bounded, follows no link and stays inside the path of the import.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mnist_jax import errors
-from mnist_jax import events as events_
+from mnist_jax import errors, events
 
 FILE_BYTES = 2**30  # of one file
 TOTAL_BYTES = 2**33  # of everything that is read from one source
 OUTSIDE = "files outside the folder, which --allow_outside reads where they still are"
 STEP_LIMIT = 2**62
 
-Keep = Callable[[bytes, str], events_.Blob]  # keeps bytes under a name and returns their address
+WriteBlob = Callable[[bytes, str], events.Blob]  # writes bytes under a name and returns their address
 _CREDENTIAL = re.compile(r"(api_?key|api_?token|auth_?token|access_?token|secret|secret_?key|password|passwd)$", re.I)
 _IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _IN_COMMAND = re.compile(r"((?:api_?key|token|secret|password|passwd)[=: ]\s*)[^\s\"',]+", re.I)
-_SHOWN = 12  # names said in one line of the account
+_SHOWN = 12  # names in one line of the account
 
 
 class ForeignPoint(NamedTuple):
-    """One value of a series as found; the step is a whole number, a fraction, or not there."""
+    """One value of a series as in the source; the step is an integer, a fraction, or None."""
 
     value: float
     step: Any
@@ -41,7 +40,7 @@ class ForeignPoint(NamedTuple):
 
 
 class Account:
-    """What was not carried (`skipped`) and what was changed on the way (`changed`), each with a count and a reason."""
+    """What was skipped and what was changed in an import, with counts and reasons."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], list[str]] = {}
@@ -53,23 +52,23 @@ class Account:
         self._names.setdefault(("changed", reason), []).append(name)
 
     def lines(self, kind: str) -> list[str]:
-        """Return one line a reason: "3 x reason: names"."""
-        return [f"{len(names)} x {reason}: {_shown(names)}" for (of, reason), names in self._names.items() if of == kind]
+        """Return one line per reason: "3 x reason: names"."""
+        return [f"{len(names)} x {reason}: {_summary(names)}" for (of, reason), names in self._names.items() if of == kind]
 
 
 @dataclasses.dataclass
-class Found:
-    """A run read from another program's files. `status` is None where the files say that it was killed."""
+class ForeignRun:
+    """A run read from another program's files. `status` is None where its client was killed."""
 
-    source: str  # what it was read from, for a person
-    run: events_.RunInfo
-    events: list[events_.Event]
+    source: str  # a description of the files, for a person
+    run: events.RunInfo
+    facts: list[events.Event]
     status: str | None
     account: Account
 
 
 class Budget:
-    """Counts what is read from one source, so that a small archive cannot become an endless one."""
+    """Limits the bytes that are read from one source, so that a small archive cannot unpack without end."""
 
     def __init__(self, place: Path, total: int = TOTAL_BYTES):
         self._place, self._total, self._left = place, total, total
@@ -78,25 +77,25 @@ class Budget:
         self._left -= size
         if self._left < 0:
             raise errors.UserError(f"{self._place}: expected at most {self._total} bytes of contents, found more; "
-                                   f"take it apart and import what is needed")
+                                   f"unpack it and import what is needed")
 
 
 def read_file(path: Path, budget: Budget, limit: int = FILE_BYTES) -> bytes:
-    """Return a regular file's bytes, following no link at its last step.
+    """Return the bytes of a regular file; a symbolic link is an error.
 
     Raises:
-      OSError: it is not there, is a link or no regular file, or cannot be read.
+      OSError: it does not exist, is not a regular file, or cannot be read.
       UserError: it is larger than `limit`.
     """
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(file, "rb") as opened:
+    with open(file, "rb") as stream:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "not a regular file")
         if status.st_size > limit:
             raise errors.UserError(f"{path}: expected a file of at most {limit} bytes, found {status.st_size}")
         budget.take(status.st_size)
-        return opened.read(limit + 1)
+        return stream.read(limit + 1)
 
 
 def is_plain_name(name: Any) -> bool:
@@ -105,7 +104,7 @@ def is_plain_name(name: Any) -> bool:
 
 
 def loads(text: str | bytes, place: str) -> Any:
-    """Return the JSON value of a text. Raises ValueError, or UserError where it is nested beyond reading."""
+    """Return the JSON value of a text. Raises ValueError, or UserError where it is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -119,13 +118,13 @@ def seconds(time: Any) -> float:
 
 
 def safe_name(name: str) -> str:
-    """Return a file's name without what leads out of a folder when somebody unpacks it there."""
-    parts = [part for part in name.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")]
-    return "/".join(parts) or "file"
+    """Return a file name that stays in its folder when somebody unpacks it there."""
+    names = [part for part in name.replace("\\", "/").replace("\0", "").split("/") if part not in ("", ".", "..")]
+    return "/".join(names) or "file"
 
 
 def is_run_id(text: Any) -> bool:
-    """Return whether a text is a run id of ours."""
+    """Return whether a value is a run id of this package."""
     return isinstance(text, str) and re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
@@ -135,62 +134,62 @@ def text(data: bytes) -> str:
 
 
 def without_secrets(line: str) -> str:
-    """Return a command line or an address without the credentials that can be recognised in it."""
+    """Return a command line or an address with the credentials masked that can be recognised."""
     return _IN_COMMAND.sub(r"\1***", _IN_URL.sub("***", line))
 
 
 def parameter(name: str, value: Any, account: Account) -> Any:
     """Return the value of a parameter, masked where its name says that it is a credential."""
     if isinstance(value, str) and value and _CREDENTIAL.search(name):
-        account.change("value masked, since its name is that of a credential", name)
+        account.change("value masked, because its name is that of a credential", name)
         return "***"
     return value
 
 
-def metrics(name: str, points: list[ForeignPoint], keep: Keep, account: Account) -> Iterator[events_.Event]:
-    """Yield a series with whole, rising steps; where those found are not so, also the series as found, as a file."""
+def metrics(name: str, points: list[ForeignPoint], write_blob: WriteBlob, account: Account) -> Iterator[events.Event]:
+    """Yield a series with increasing integer steps; where the source has other steps, also the original series as a file."""
     steps = [_step(point.step) for point in points]
     if all(point.step is None for point in points):
-        account.change("steps numbered from 0, since the series has none", name)
+        account.change("steps numbered from 0, because the series has none", name)
         steps = list(range(len(points)))
     elif any(step is None for step in steps):
-        account.change("steps numbered from 0, since some are fractions or missing (the series as found is a file)", name)
+        account.change("steps numbered from 0, because some are fractions or missing (the original series is a file)", name)
         steps = list(range(len(points)))
-        yield _as_found(name, points, keep)
+        yield _original(name, points, write_blob)
     elif any(later <= earlier for earlier, later in itertools.pairwise(steps)):  # type: ignore[operator]
-        account.change("the last value at a repeated step kept, steps sorted (the series as found is a file)", name)
-        yield _as_found(name, points, keep)
+        account.change("steps sorted, with the last value of a repeated step (the original series is a file)", name)
+        yield _original(name, points, write_blob)
     last = {step: point for step, point in zip(steps, points, strict=True)}
     order = sorted(last)  # type: ignore[type-var]
-    yield events_.Metrics(np.array(order, np.int64), {name: np.array([last[step].value for step in order])},
+    yield events.Metrics(np.array(order, np.int64), {name: np.array([last[step].value for step in order])},
                          np.array([last[step].time for step in order]))
 
 
-def same_steps(series: dict[str, list[ForeignPoint]]) -> Iterator[events_.Metrics]:
-    """Yield one Metrics for all series that share their steps and times."""
+def same_steps(series: dict[str, list[ForeignPoint]]) -> Iterator[events.Metrics]:
+    """Yield one Metrics for each group of series with the same steps and times."""
     groups: dict[Any, dict[str, list[ForeignPoint]]] = {}
     for name, points in series.items():
         groups.setdefault(tuple((point.step, point.time) for point in points), {})[name] = points
     for shared, members in groups.items():
         if any(not isinstance(step, int) or isinstance(step, bool) or abs(step) > STEP_LIMIT for step, _ in shared):
-            raise ValueError(f"a step of {next(iter(members))!r} is no whole number")
+            raise ValueError(f"a step of {next(iter(members))!r} is not an integer")
         steps, times = (list(column) for column in zip(*shared, strict=True)) if shared else ([], [])
         values = {name: np.array([point.value for point in points], np.float64) for name, points in members.items()}
-        yield events_.Metrics(np.array(steps, np.int64), values, np.array(times, np.float64))
+        yield events.Metrics(np.array(steps, np.int64), values, np.array(times, np.float64))
 
 
-def one(found: list[events_.Event]) -> events_.Event:
-    """Return the one event between two marks. Raises ValueError."""
-    if len(found) != 1:
-        raise ValueError(f"expected one between two marks, found {len(found)}: an empty event leaves nothing")
-    return found[0]
+def only(facts: list[events.Event]) -> events.Event:
+    """Return the only event between two marks. Raises ValueError."""
+    if len(facts) != 1:
+        raise ValueError(f"expected one event between two marks, found {len(facts)}: an empty event stores nothing")
+    return facts[0]
 
 
-def dataset(split: str, facts: dict[str, Any]) -> events_.Dataset:
-    """Return the Dataset whose fields our trackers write. Raises KeyError, TypeError or ValueError where they are not."""
-    named = {name: str(facts[name]) for name in ("name", "version", "digest", "origin")}
-    return events_.Dataset(split=split, examples=int(facts["examples"]), shape=tuple(map(int, facts["shape"])),
-                          class_counts=tuple(map(int, facts["class_counts"])), **named)
+def dataset(split: str, facts: dict[str, Any]) -> events.Dataset:
+    """Return the Dataset of the fields that our trackers write. Raises KeyError, TypeError or ValueError where they differ."""
+    texts = {name: str(facts[name]) for name in ("name", "version", "digest", "origin")}
+    return events.Dataset(split=split, examples=int(facts["examples"]), shape=tuple(map(int, facts["shape"])),
+                          class_counts=tuple(map(int, facts["class_counts"])), **texts)
 
 
 def _step(step: Any) -> int | None:
@@ -199,20 +198,20 @@ def _step(step: Any) -> int | None:
     return int(step) if int(step) == step else None
 
 
-def _as_found(name: str, points: Iterable[ForeignPoint], keep: Keep) -> events_.Artifact:
+def _original(name: str, points: Iterable[ForeignPoint], write_blob: WriteBlob) -> events.Artifact:
     lines = [f"{'' if point.step is None else point.step},{point.value!r},{point.time!r}\n" for point in points]
     data = ("step,value,time\n" + "".join(lines)).encode(errors="replace")
-    return events_.Artifact(f"as_found/{name}", keep(data, f"{name}.csv"), "series", {"points": len(lines)})
+    return events.Artifact(f"original/{name}", write_blob(data, f"{name}.csv"), "series", {"points": len(lines)})
 
 
-def _shown(names: list[str]) -> str:
+def _summary(names: list[str]) -> str:
     unique = [line for line in dict.fromkeys(name[:200] for name in names) if line]
     rest = f" and {len(unique) - _SHOWN} more" if len(unique) > _SHOWN else ""
     return ", ".join(unique[:_SHOWN]).replace("\n", " ") + rest
 
 
-def picture(name: str, step: int, data: bytes, title: str, caption: str, keep: Keep) -> events_.Event:
-    """Return an Image for a PNG, an Artifact for a picture in another format."""
+def picture(name: str, step: int, data: bytes, title: str, caption: str, write_blob: WriteBlob) -> events.Event:
+    """Return an Image of a PNG file, an Artifact of a picture in another format."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return events_.Image(name, step, keep(data, title), caption)
-    return events_.Artifact(f"{name}/{step}", keep(data, title), "image", {"step": step, "caption": caption})
+        return events.Image(name, step, write_blob(data, title), caption)
+    return events.Artifact(f"{name}/{step}", write_blob(data, title), "image", {"step": step, "caption": caption})

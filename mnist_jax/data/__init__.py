@@ -1,1 +1,1 @@
-"""Data sets as numpy arrays, from wherever they lie, with their digests."""
+"""Data sets as numpy arrays, with their digests."""

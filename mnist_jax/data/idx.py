@@ -17,25 +17,25 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-_LARGEST = 2**30  # bytes; no relative of MNIST is larger, and a hostile gzip file may be
+_LARGEST = 2**30  # bytes; no such data set is larger, but a hostile gzip file may be
 
 
 def find(folder: Path) -> dict[str, tuple[Path, Path]] | None:
-    """Return split -> (images, labels) if all four files lie in the folder, gzipped or not."""
-    found = {}
+    """Return split -> (images, labels) if the folder holds all four files, gzipped or not."""
+    files = {}
     for split, names in FILES.items():
         paths = [next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None) for name in names]
         if paths[0] is None or paths[1] is None:
             return None
-        found[split] = (paths[0], paths[1])
-    return found
+        files[split] = (paths[0], paths[1])
+    return files
 
 
 def read(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8[N, 28, 28, 1] and int32[N].
 
     Raises:
-      UserError: a file is truncated, is not of its kind, or the two do not belong together.
+      UserError: a file is truncated or not an IDX file, or the two do not match.
     """
     images, labels = _read(images_path, 0x0803), _read(labels_path, 0x0801)
     if images.shape[1:] != (28, 28):
@@ -56,7 +56,7 @@ def _read(path: Path, magic: int) -> np.ndarray:
             data = stream.read(_LARGEST)
     except (OSError, EOFError, zlib.error) as error:
         raise errors.UserError(f"{path}: expected an IDX file, gzipped or not; found a damaged or truncated one "
-                               f"({error}); fetch it again") from error
+                               f"({error}); download it again") from error
     dimensions = magic & 0xFF
     if len(data) < 4 + 4 * dimensions or int.from_bytes(data[:4], "big") != magic:
         raise errors.UserError(f"{path}: expected an IDX file that begins with {magic:#06x}, found "
@@ -68,5 +68,5 @@ def _read(path: Path, magic: int) -> np.ndarray:
         expected *= size
     if body.size != expected:
         raise errors.UserError(f"{path}: expected {expected} bytes for {'x'.join(map(str, shape))}, found {body.size}; "
-                               f"the file is truncated or not whole, fetch it again")
+                               f"the file is truncated or damaged; download it again")
     return body.reshape(shape)

@@ -1,7 +1,7 @@
-"""A person's picture of a digit as the networks know digits: 28x28, light on black, 20 pixels high, centred by its mass.
+"""Converts a picture of a digit to the format of MNIST: 28x28, light on black, 20 pixels high, centred by its mass.
 
-The last steps are those of the data set (LeCun et al. 1998; yann.lecun.org/exdb/mnist). A 28x28 picture stays as it is,
-but for being turned light on black. Pillow reads the files.
+The last steps are those of the data set (LeCun et al. 1998; yann.lecun.org/exdb/mnist). A 28x28 picture is only inverted,
+if it is dark on light. Pillow reads the files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from mnist_jax import errors
 
 _SIDE, _BOX = 28, 20  # pixels
-_FAINT = 0.25  # of the strongest stroke: weaker is paper, not ink
+_FAINT = 0.25  # of the strongest stroke; a weaker pixel is paper
 _MOST_PIXELS = 100_000_000
 
 
@@ -22,7 +22,7 @@ def read(path: Path | str) -> np.ndarray:
     """Return uint8[28, 28, 1] of a picture file: grey or colour, dark on light or light on dark, any size.
 
     Raises:
-      UserError: it is no picture, or a blank one.
+      UserError: the file is not a picture, or the picture is blank.
     """
     from PIL import Image, ImageOps
 
@@ -35,8 +35,8 @@ def read(path: Path | str) -> np.ndarray:
                 upright = ImageOps.exif_transpose(picture)
                 grey = _grey(upright)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise errors.UserError(f"{path}: expected a picture such as PNG or JPEG, found: {said}") from error
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise errors.UserError(f"{path}: expected a picture such as PNG or JPEG, found: {problem}") from error
     if np.ptp(grey) < 8:
         raise errors.UserError(f"{path}: expected a picture of a digit, found a blank one")
     return prepare(grey)[..., None]
@@ -55,11 +55,11 @@ def prepare(grey: np.ndarray) -> np.ndarray:
     ink[ink < _FAINT] = 0
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
-    return _centred(_fitted(cut))
+    return _centre(_fit(cut))
 
 
 def _grey(picture: object) -> np.ndarray:
-    """Return float64[H, W]; where a picture is transparent, what would set the rest off lies behind it."""
+    """Return float64[H, W]; behind transparent pixels lies white or black, whichever contrasts with the rest."""
     from PIL import Image
 
     assert isinstance(picture, Image.Image)
@@ -72,7 +72,7 @@ def _grey(picture: object) -> np.ndarray:
     return grey * opaque + behind * (1 - opaque)
 
 
-def _fitted(ink: np.ndarray) -> np.ndarray:
+def _fit(ink: np.ndarray) -> np.ndarray:
     """Scale so that the longer side has 20 pixels."""
     from PIL import Image
 
@@ -80,11 +80,11 @@ def _fitted(ink: np.ndarray) -> np.ndarray:
     size = [max(1, round(side * scale)) for side in ink.shape]
     picture = Image.fromarray((ink * 255).astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.BOX
                                                                    if scale < 1 else Image.Resampling.BILINEAR)
-    fitted = np.asarray(picture, np.float64)
-    return fitted * (255 / max(fitted.max(), 1))
+    pixels = np.asarray(picture, np.float64)
+    return pixels * (255 / max(pixels.max(), 1))
 
 
-def _centred(ink: np.ndarray) -> np.ndarray:
+def _centre(ink: np.ndarray) -> np.ndarray:
     """Put the centre of mass in the middle of 28x28, as far as the box stays inside."""
     result = np.zeros((_SIDE, _SIDE), np.uint8)
     corner = []

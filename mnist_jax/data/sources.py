@@ -1,6 +1,6 @@
-"""Where a data set's arrays come from: a TFDS folder, IDX files, a download, or scikit-learn. No TensorFlow.
+"""Loads a data set's arrays from a TFDS folder, IDX files, a download, or scikit-learn, without TensorFlow.
 
-Decoding happens once: the arrays go to a cache keyed by the content of the files they came from.
+Files are decoded once: the arrays are cached under the digest of the files.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mnist_jax.data import idx
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> uint8[N, 28, 28, 1], int32[N]
 
 DATASETS = ("mnist", "fashion_mnist", "kmnist", "digits")
-_CACHE_VERSION = 1  # raised when the decoding of the same files changes
-_REACHABLE_S = 10.0  # asked once, since the download manager itself retries for minutes
+_CACHE_VERSION = 1  # increment it when the decoding changes
+_REACHABLE_S = 10.0  # timeout of one request before the download manager, which retries for minutes
 
 
 @dataclasses.dataclass(frozen=True)
 class RawData:
-    """A data set's decoded arrays and where they came from."""
+    """A data set's decoded arrays and their origin."""
 
     arrays: Arrays
     version: str  # TFDS's version of the data set; "" where the files do not say
@@ -40,7 +40,7 @@ class RawData:
 
 
 def cache_folder() -> Path:
-    """Return where decoded arrays and downloads are kept: MNIST_JAX_CACHE, else below the user's cache folder."""
+    """Return the folder of decoded arrays and downloads: MNIST_JAX_CACHE, else in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mnist_jax"
     return Path(os.environ.get("MNIST_JAX_CACHE") or default).expanduser()
 
@@ -61,18 +61,18 @@ def load(name: str, data_dir: str) -> RawData:
         folder = Path(data_dir).expanduser()
         if files := idx.find(folder):
             return _idx(name, files, "", "idx")
-        if prepared := _prepared(name, folder):
-            return _tfds(name, prepared)
+        if version := _newest_version(name, folder):
+            return _tfds(name, version)
         raise errors.UserError(f"dataset.data_dir: expected a folder with the four IDX files ({', '.join(idx.FILES['train'])}, "
                                f"...) or with a TFDS {name} in array_record files, found neither in {folder}")
     for place in (os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"):
-        if place and (prepared := _prepared(name, Path(place).expanduser())):
-            return _tfds(name, prepared)
+        if place and (version := _newest_version(name, Path(place).expanduser())):
+            return _tfds(name, version)
     return _download(name)
 
 
 def _digits() -> Arrays:
-    """Return scikit-learn's 1,797 digits of 8x8 pixels, scaled to 28x28; every fifth of a fixed order is the test."""
+    """Return scikit-learn's 1,797 digits of 8x8 pixels, scaled to 28x28; every fifth of a fixed order is in the test split."""
     from sklearn import datasets
 
     digits = datasets.load_digits()
@@ -102,11 +102,11 @@ def _idx(name: str, files: dict[str, tuple[Path, Path]], version: str, origin: s
         return {split: idx.read(*paths) for split, paths in files.items()}
 
     paths = [path for pair in files.values() for path in pair]
-    return RawData(_cached(name, paths, decode), version, origin)
+    return RawData(_load_cached(name, paths, decode), version, origin)
 
 
-def _prepared(name: str, data_dir: Path) -> Path | None:
-    """Return the newest version of a data set that TFDS prepared in array_record files, which need no TensorFlow."""
+def _newest_version(name: str, data_dir: Path) -> Path | None:
+    """Return the folder of the newest version that TFDS prepared in array_record files, which need no TensorFlow."""
     versions = []
     for info in (data_dir / name).glob("*/dataset_info.json"):
         try:
@@ -124,16 +124,16 @@ def _tfds(name: str, folder: Path) -> RawData:
 
         try:
             builder = tfds.builder_from_directory(str(folder))
-            # Decoded by TFDS and read one after the other, the rows take 17 s in place of 2.5.
+            # Decoded by TFDS, row by row, this takes 17 s instead of 2.5.
             rows = {split: builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
                     for split in ("train", "test")}
             return {split: _columns(every.__getitems__(range(len(every)))) for split, every in rows.items()}
-        except Exception as error:  # array_record, Pillow and TFDS each raise their own on a damaged file
+        except Exception as error:  # array_record, Pillow and TFDS each raise their own types
             raise errors.UserError(f"{folder}: expected a TFDS {name} in array_record files, found damage "
                                    f"({' '.join(str(error).split())[:200]}); prepare it again") from error
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return RawData(_cached(name, files, decode), folder.name, "tfds")
+    return RawData(_load_cached(name, files, decode), folder.name, "tfds")
 
 
 def _columns(rows: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -141,12 +141,12 @@ def _columns(rows: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
     from PIL import Image
     from tensorflow_datasets.proto import tf_example_pb2
 
-    def decoded(row: bytes) -> tuple[np.ndarray, int]:
+    def decode(row: bytes) -> tuple[np.ndarray, int]:
         feature = tf_example_pb2.Example.FromString(row).features.feature
         png = io.BytesIO(feature["image"].bytes_list.value[0])
         return np.asarray(Image.open(png, formats=("PNG",))), feature["label"].int64_list.value[0]
 
-    pairs = [decoded(row) for row in rows]
+    pairs = [decode(row) for row in rows]
     images, labels = np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs], np.int32)
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise ValueError(f"expected grey images of 28x28 bytes, found {images.dtype} of {images.shape[1:]}")
@@ -156,14 +156,14 @@ def _columns(rows: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _download(name: str) -> RawData:
-    """Fetch the four IDX files with TFDS's download manager, by the builder's addresses and checksums."""
+    """Download the four IDX files with TFDS's download manager, by the builder's addresses and checksums."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
     builder = tfds.builder_cls(name)
     addresses = {split: tuple(f"{builder.URL}{file}.gz" for file in files) for split, files in idx.FILES.items()}
     folder = cache_folder() / "downloads" / name
-    ways_out = (f"(1) TFDS_DATA_DIR=DIR with a prepared {name} in array_record files, (2) --config.dataset.data_dir=DIR with "
+    options = (f"(1) TFDS_DATA_DIR=DIR with a prepared {name} in array_record files, (2) --config.dataset.data_dir=DIR with "
                 f"the four IDX files, (3) the embedded data: --config=configs/cnn.py:digits")
     try:
         if sum(path.is_file() and ".tmp." not in str(path) for path in folder.rglob("*.gz")) < len(idx.FILES) * 2:
@@ -176,40 +176,40 @@ def _download(name: str) -> RawData:
     except NonMatchingChecksumError as error:
         wrong = next((word for word in str(error).split() if word.startswith("http")), name).rstrip(",")
         raise errors.UserError(f"dataset {name}: expected the published checksum of {wrong}, found another; the file was "
-                               f"changed on its way. Try again, or {ways_out}") from error
-    except Exception as error:  # requests, TFDS and the OS each raise their own
+                               f"changed in transit. Try again, or {options}") from error
+    except Exception as error:  # requests, TFDS and the OS each raise their own types
         raise errors.UserError(f"dataset {name}: expected it prepared on disk or downloadable, found neither "
-                               f"({type(error).__name__} at {builder.URL}). Ways out: {ways_out}") from error
+                               f"({type(error).__name__} at {builder.URL}). Options: {options}") from error
     files = {split: (Path(pair[0]), Path(pair[1])) for split, pair in paths.items()}
     return _idx(name, files, str(builder.VERSION), "download")
 
 
-def _cached(name: str, files: list[Path], decode: Callable[[], Arrays]) -> Arrays:
-    """Return the decoded arrays of the files, from the cache if the same bytes were decoded before."""
+def _load_cached(name: str, files: list[Path], decode: Callable[[], Arrays]) -> Arrays:
+    """Return the decoded arrays of the files, from the cache if it holds them."""
     key = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
             key.update(hashlib.file_digest(stream, "sha256").digest())
     path = cache_folder() / f"{name}-v{_CACHE_VERSION}-{key.hexdigest()[:16]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as stored:  # a zip file: its checksums are verified on reading
-            return {split: (stored[f"{split}_images"], stored[f"{split}_labels"]) for split in ("train", "test")}
+        with np.load(path, allow_pickle=False) as cache:  # a zip file: its checksums are verified on reading
+            return {split: (cache[f"{split}_images"], cache[f"{split}_labels"]) for split in ("train", "test")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # not there, or damaged: made again from the files, and replaced
-    arrays = {split: _in_order(*pair) for split, pair in decode().items()}
+        pass  # missing or damaged: decode the files again
+    arrays = {split: _sort(*pair) for split, pair in decode().items()}
     _store(path, arrays)
     return arrays
 
 
-def _in_order(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort examples by their bytes: TFDS shuffles when it prepares, IDX files do not, and both hold the same data."""
+def _sort(images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort examples by their bytes, since TFDS shuffles them when it prepares and IDX files do not."""
     rows = np.concatenate([images.reshape(len(images), -1), labels.astype(np.uint8)[:, None]], axis=1)
     order = np.argsort(rows.view(f"V{rows.shape[1]}").ravel(), kind="stable")
     return images[order], labels[order]
 
 
 def _store(path: Path, arrays: Arrays) -> None:
-    """Keep arrays in the cache; whoever comes first wins, and a cache that cannot be written is no error."""
+    """Write arrays into the cache; a cache that cannot be written is not an error."""
     columns = {f"{split}_{column}": array for split, pair in arrays.items()
                for column, array in zip(("images", "labels"), pair, strict=True)}
     try:

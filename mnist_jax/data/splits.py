@@ -1,4 +1,4 @@
-"""The splits of a data set as decoded arrays, each with a digest that is the same whichever files it came from."""
+"""The splits of a data set as arrays, each with a digest that does not depend on the source of the files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from mnist_jax import errors
 from mnist_jax.data import sources
 
-# By the digest of the test split, so that the same data from IDX files gets the version that TFDS gave it.
+# By the digest of the test split, so that the same data has the same version from IDX files and from TFDS.
 _KNOWN_VERSIONS = {("mnist", "29afde6bc3c57879342c9a360a242e1df044b52f86fa85c27a9bda3f2a897534"): "3.0.1"}
 
 
@@ -41,10 +41,10 @@ class Splits:
     origin: str
 
     def items(self) -> Iterator[tuple[str, Split]]:
-        """Yield name and split, of those that have examples."""
+        """Yield name and split of each split with examples."""
         for name in ("train", "validation", "test"):
-            if len(found := getattr(self, name)):
-                yield name, found
+            if len(split := getattr(self, name)):
+                yield name, split
 
 
 def load_data(name: str, data_dir: str = "", validation_examples: int = 0, split_seed: int = 0) -> Splits:
@@ -53,11 +53,11 @@ def load_data(name: str, data_dir: str = "", validation_examples: int = 0, split
     Args:
       name: one of sources.DATASETS.
       data_dir: a TFDS folder or a folder of IDX files; "" looks where TFDS looks and then downloads.
-      validation_examples: so many are held out of train.
-      split_seed: which ones.
+      validation_examples: how many are held out of train.
+      split_seed: the seed that chooses them.
 
     Raises:
-      UserError: the data cannot be found or read, or validation would take all of train.
+      UserError: the data cannot be found or read, or validation_examples is too large.
     """
     source = sources.load(name, data_dir)
     images, labels = source.arrays["train"]

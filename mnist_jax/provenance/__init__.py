@@ -1,1 +1,1 @@
-"""Where a run came from: the environment and the source that it ran with, and how two of them differ."""
+"""The environment and the source of a run, and how those of two runs differ."""

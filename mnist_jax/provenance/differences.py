@@ -1,4 +1,4 @@
-"""How two runs' environments and sources differ, as far as bits may depend on it."""
+"""The differences between two environments or sources that may change the bits of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _INDIFFERENT = ("host", "release", "variables/SLURM_JOB_ID", "variables/CUDA_VIS
 
 
 def between(before: events.Event, now: events.Event) -> Iterator[str]:
-    """Yield in words how one Environment or Source differs from another of its kind."""
+    """Yield a line for each difference between two environments, or two sources."""
     match before, now:
         case events.Environment(was), events.Environment(facts):
             for name in sorted({*was, *facts} - set(_INDIFFERENT)):
@@ -30,5 +30,5 @@ def files(before: events.Source, now: events.Source) -> Iterator[tuple[str, even
 
 
 def change(before: events.Blob | None, now: events.Blob | None) -> str:
-    """Return in a word what has become of a file."""
+    """Return the change of a file as a word."""
     return "changed" if before and now else "added" if now else "removed"

@@ -1,7 +1,7 @@
-"""What the bits of a run may depend on: versions, devices, threads, flags.
+"""The environment of a run, on which its bits may depend: versions, devices, threads, flags.
 
-What it cannot learn is left out, never guessed. jax is asked only where the program has used it already: asking would start
-a backend, which on a GPU reserves most of the memory.
+Unknown facts are left out, never guessed. Devices are recorded only where the program has used jax already: the question
+would start a backend, which on a GPU reserves most of the memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMU
 
 
 def environment() -> events.Environment:
-    """Return what the bits of a run may depend on."""
+    """Return the environment of this process."""
     facts: dict[str, events.Scalar] = {
         "python": platform.python_version(), "implementation": platform.python_implementation(),
         "system": platform.system(), "release": platform.release(), "machine": platform.machine(), "host": platform.node(),
@@ -32,10 +32,10 @@ def environment() -> events.Environment:
 
 
 def _devices() -> dict[str, events.Scalar]:
-    """Return what jax says of its devices, or nothing where this process has not used jax."""
-    jax, bridge = sys.modules.get("jax"), sys.modules.get("jax._src.xla_bridge")
-    # There is no public question that does not start a backend (jax.distributed asks the same one).
-    if jax is None or not getattr(bridge, "backends_are_initialized", lambda: False)():
+    """Return jax's devices, or nothing where this process has not used jax."""
+    jax, backends = sys.modules.get("jax"), sys.modules.get("jax._src.xla_bridge")
+    # No public function answers this without starting a backend; jax.distributed calls the same one.
+    if jax is None or not getattr(backends, "backends_are_initialized", lambda: False)():
         return {}
     return {"backend": jax.default_backend(), "device": jax.devices()[0].device_kind, "devices": jax.device_count(),
             "processes": jax.process_count()}

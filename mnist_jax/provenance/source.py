@@ -1,4 +1,4 @@
-"""The code that a run runs: the repository's commit and patch, and files. What could hold a credential is left out or masked."""
+"""The source of a run: the repository's commit and patch, and files. Credentials in it are masked or left out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FILE_BYTES = 2**20
 
 
 def source(directory: Path, script: Iterable[Path]) -> tuple[events.Source, str]:
-    """Write the code that runs into a run's directory; return what it is, and a warning where it holds a credential.
+    """Write the source into a run's directory; return it, and a warning where it may hold a credential.
 
     Args:
-      script: files beside this package, such as the script and its config.
+      script: files to record beside this package, such as the script and its config.
     """
     commit, branch, remote, dirty, patch = _git_facts(Path.cwd())
     files, warnings = [], []
@@ -28,18 +28,18 @@ def source(directory: Path, script: Iterable[Path]) -> tuple[events.Source, str]
             warnings.append(f"{name} holds the value of {', '.join(variables)} and is not recorded")
             continue
         if lines := secrets.suspicious_lines(content.decode(errors="replace")):
-            warnings.append(f"{name}, line {lines[0]}, looks as if it held a credential, and source is recorded and sent; "
-                            f"move it to the environment")
+            warnings.append(f"{name}, line {lines[0]}, may hold a credential, and source is recorded and synced; move it "
+                            f"to the environment")
         files.append(blobs.write(directory, content, name))
     if secrets.suspicious_lines("\n".join(line for line in patch.decode(errors="replace").split("\n") if line[:1] == "+")):
-        warnings.append("the uncommitted changes look as if they held a credential, and they are recorded and sent; move it "
-                        "to the environment")
+        warnings.append("the uncommitted changes may hold a credential, and they are recorded and synced; move it to the "
+                        "environment")
     patch_blob = blobs.write(directory, patch, "uncommitted.diff") if patch else None
     return events.Source(commit, branch, remote, dirty, patch_blob, tuple(files)), "; ".join(warnings)
 
 
 def _files(script: Iterable[Path]) -> dict[str, Path]:
-    """Return name -> path of the code that runs: this package and the given files."""
+    """Return the files to record by name: those of this package and the script."""
     package = Path(__file__).resolve().parent.parent
     files = {f"mnist_jax/{path.relative_to(package)}": path for path in sorted(package.rglob("*.py"))}
     for path in script:
@@ -49,7 +49,7 @@ def _files(script: Iterable[Path]) -> dict[str, Path]:
 
 
 def _git_facts(folder: Path) -> tuple[str | None, str | None, str | None, bool, bytes]:
-    """Return commit, branch, remote, dirty and patch of the repository that holds a folder; None where there is none."""
+    """Return commit, branch, remote, dirty and patch of the repository that holds a folder; None outside a repository."""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None, None, None, False, b""

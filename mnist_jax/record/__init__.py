@@ -1,1 +1,1 @@
-"""What lies on disk: the journal of a run, the files beside it, and the readers and the one writer of both."""
+"""Runs on disk: the journal of events, the files beside it, their readers and their one writer."""

@@ -1,4 +1,4 @@
-"""Named arrays in one file: a zip of .npy members, and of whatever else is to lie beside them. numpy and zipfile read it."""
+"""Named arrays in one file: a zip of .npy members, and other members beside them. numpy and zipfile can read it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def pack(arrays: Mapping[str, np.ndarray], beside: Mapping[str, bytes], compress
 
 
 def unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
-    """Return the arrays by path, and what lies beside them by name.
+    """Return the arrays by path, and the other members by name.
 
     Raises:
-      ValueError: it is no such file, or it is damaged.
+      ValueError: the bytes are not such a file, or are damaged.
     """
     arrays, beside = {}, {}
     try:
@@ -53,6 +53,6 @@ def unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
                 else:
                     beside[member.filename] = content
     except (zipfile.BadZipFile, KeyError, TypeError, EOFError, OSError,
-            RuntimeError) as error:  # the last is zipfile's word for a password, and for a compression that it lacks
+            RuntimeError) as error:  # zipfile raises the last for a password and for an unknown compression
         raise ValueError(f"not a file of arrays, or damaged: {error}") from error
     return arrays, beside

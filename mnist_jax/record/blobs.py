@@ -1,4 +1,4 @@
-"""Bytes in a run's directory, each kept once under the digest of its contents; files appear whole or not at all."""
+"""Files in a run's directory, stored once under the digest of their contents, and written atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnist_jax import errors, events
 
 
 def write(directory: Path, data: bytes, name: str) -> events.Blob:
-    """Write bytes once into a run's directory, before or beside its one writer, and return their address."""
+    """Write bytes into a run's directory, unless they are there, and return their address."""
     digest = hashlib.sha256(data).hexdigest()
     path = directory / "blobs" / digest
     try:
@@ -36,7 +36,7 @@ def read(directory: Path, blob: events.Blob) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one and nothing between."""
+    """Write a file so that a reader, or a crash, sees the old contents or the new ones and nothing between."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with partial.open("wb") as file:

@@ -1,7 +1,7 @@
 """Lines of JSON that are only ever appended, numbered from 0, each sealed by a digest over itself and the digest before it.
 
-One changed byte is found and named. An append is on disk (fsync) when it returns; a torn last line is the sign of a
-crash: readers stop before it, and the next writer cuts it off.
+A changed byte is an error that names its line. An append is on disk (fsync) when it returns; an incomplete last line is the
+sign of a crash: readers stop before it, and the next writer cuts it off.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Locked(Exception):
 
 
 class Journal:
-    """The one writer of a journal, from its first line or from the last whole one.
+    """The one writer of a journal, new or existing.
 
     Raises:
-      Locked: another process writes it, and still did after `patience_s`.
+      Locked: another process still writes it after `patience_s`.
       RecordError: a line of it is damaged.
       OSError: it cannot be opened.
     """
@@ -53,7 +53,7 @@ class Journal:
 
     @property
     def count(self) -> int:
-        """How many lines there are."""
+        """The number of lines."""
         return self._state[0]
 
     @property
@@ -62,14 +62,14 @@ class Journal:
         return self._state[1]
 
     def append(self, lines: Sequence[dict[str, Any]]) -> None:
-        """Write lines and wait until they are on disk; either all are there or, on an error, none. Raises OSError."""
+        """Write lines and wait until they are on disk: all of them or, on an error, none. Raises OSError."""
         with self._mutex:
             count, digest, size = self._state
-            sealed = []
+            encoded = []
             for sequence, fields in enumerate(lines, start=count):
                 line, digest = _seal({"sequence": sequence, **fields}, digest)
-                sealed.append(line)
-            data = b"".join(sealed)
+                encoded.append(line)
+            data = b"".join(encoded)
             after = (count + len(lines), digest, size + len(data))
             try:
                 _write_all(self._file, data)
@@ -84,21 +84,21 @@ class Journal:
                 raise
 
     def close(self) -> None:
-        """Let another process write it. A second call does nothing."""
+        """Release the journal to other writers. A second call does nothing."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
 
 class JournalReader:
-    """Reads a journal that may still be growing; each `new()` yields the lines since the one before."""
+    """Reads a journal that may still grow; each call of `new` yields the lines since the last."""
 
     def __init__(self, path: Path):
         self.path = path
         self.count, self.digest, self.size = 0, "", 0  # of what was read
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """Yield the fields of the lines that are complete by now, "sequence" first. Raises RecordError at a damaged line."""
+        """Yield the fields of each new complete line, "sequence" first. Raises RecordError at a damaged line."""
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -107,12 +107,12 @@ class JournalReader:
             file.seek(self.size)
             for line in file:
                 if not line.endswith(b"\n"):
-                    return  # torn, or still being written
-                fields, self.digest = self._opened(line)
-                self.count, self.size = self.count + 1, self.size + len(line)  # first: the reader may stop at any of them
+                    return  # incomplete, or still being written
+                fields, self.digest = self._parse(line)
+                self.count, self.size = self.count + 1, self.size + len(line)  # first: the caller may stop after any line
                 yield fields
 
-    def _opened(self, line: bytes) -> tuple[dict[str, Any], str]:
+    def _parse(self, line: bytes) -> tuple[dict[str, Any], str]:
         body = line[: -_SEAL - 1] + b"}"
         digest = hashlib.sha256(self.digest.encode() + body).hexdigest()
         try:
@@ -164,4 +164,4 @@ def _lock(path: Path, patience_s: float) -> int:
             if time.monotonic() > deadline:
                 os.close(file)
                 raise Locked from None
-            time.sleep(0.01)  # a reader that asks who writes holds it for a moment
+            time.sleep(0.01)  # is_locked holds the lock for a moment

@@ -1,4 +1,4 @@
-"""Nested mappings, as configs are, by dotted path."""
+"""Nested mappings, such as configs, by dotted path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the record of a run: whole, or as it grows."""
+"""Reads the record of a run: the whole, or event by event while it grows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Series = tuple[np.ndarray, np.ndarray]  # steps int64[N], values float64[N]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class RunRecord:
-    """A run read back: who it is, its status ("running" and "killed" among them), and its entries in order."""
+    """The record of a run: its identity, its status (also "running" and "killed"), and its entries in order."""
 
     directory: Path
     run: events.RunInfo
@@ -43,11 +43,12 @@ class RunRecord:
     def _repr_html_(self) -> str:
         rows = [("run", f"{self.run.name}  {self.run.id}"), ("directory", self.directory), ("status", self.status),
                 ("steps", f"{self.steps:,}"), *((name, f"{value:.6g}") for name, value in sorted(self.last().items()))]
-        return f"<table>{''.join(f'<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>' for name, value in rows)}</table>"
+        cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows)
+        return f"<table>{''.join(cells)}</table>"
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The config that the run began with."""
+        """The config that the run started with."""
         return self.run.config
 
     @property
@@ -71,13 +72,13 @@ class RunRecord:
         Raises:
           KeyError: no metric has that name.
         """
-        parts: dict[str, list[Series]] = {}
+        pieces: dict[str, list[Series]] = {}
         for metrics in self.of(events.Metrics):
             for each, values in metrics.values.items():
                 if name in (None, each):
-                    parts.setdefault(each, []).append((metrics.steps, values))
-        series = {each: (np.concatenate([steps for steps, _ in some]), np.concatenate([values for _, values in some]))
-                  for each, some in parts.items()}
+                    pieces.setdefault(each, []).append((metrics.steps, values))
+        series = {each: (np.concatenate([steps for steps, _ in group]), np.concatenate([values for _, values in group]))
+                  for each, group in pieces.items()}
         return series if name is None else series[name]
 
     def last(self) -> dict[str, float]:
@@ -86,16 +87,16 @@ class RunRecord:
                 for name, values in fact.values.items()}
 
     def bytes_of(self, blob: events.Blob) -> bytes:
-        """Return a blob's bytes, checked against its digest."""
+        """Return a blob's bytes. Raises RecordError if they are missing or do not match its digest."""
         return blobs.read(self.directory, blob)
 
 
 def read(directory: Path | str) -> RunRecord:
-    """Read a whole run.
+    """Read the record of a run.
 
     Raises:
-      UserError: there is no run in the directory.
-      RecordError: a line of it is damaged.
+      UserError: the directory holds no run.
+      RecordError: the record is damaged.
     """
     directory = Path(directory)
     fields = run_file.read(directory)
@@ -109,7 +110,7 @@ def read(directory: Path | str) -> RunRecord:
 
 
 class Follower:
-    """Reads a record that may still be growing; each `new()` yields the entries since the one before."""
+    """Reads a record that may still grow; each call of `new` yields the entries since the last."""
 
     def __init__(self, directory: Path):
         self._reader = journal.JournalReader(directory / "events.jsonl")
@@ -120,7 +121,7 @@ class Follower:
         return self._reader.digest
 
     def new(self) -> Iterator[Entry]:
-        """Yield the entries that are complete by now. Raises RecordError at a damaged line."""
+        """Yield each new complete entry. Raises RecordError at a damaged line."""
         for fields in self._reader.new():
             try:
                 entry = Entry(fields["sequence"], fields["time"], events.from_json(fields["kind"], fields["event"]))
@@ -130,7 +131,7 @@ class Follower:
 
 
 def status_of(directory: Path, fields: dict[str, Any]) -> str:
-    """Return the status; a run that says "running" but has no live writer was "killed"."""
+    """Return the status of a run; one that is "running" in run.json but has no live writer was "killed"."""
     if fields["status"] == "running" and not journal.is_locked(directory / "events.jsonl"):
         return "killed"
     return fields["status"]

@@ -1,4 +1,4 @@
-"""run.json: who a run is, and how it ended, sealed by a digest over its own contents."""
+"""run.json: the identity and the status of a run, sealed by a digest over its contents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Return run.json as written. Raises UserError where there is no run, RecordError where it is damaged."""
+    """Return the fields of run.json. Raises UserError where there is no run, RecordError where it is damaged."""
     path = directory / "run.json"
     try:
         fields = json.loads(path.read_bytes())
@@ -26,8 +26,8 @@ def read(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise errors.RecordError(f"{path}: damaged or not readable: {error}") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
-        raise errors.RecordError(f"{path}: expected record format {FORMAT}, found {found!r}")
+        version = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+        raise errors.RecordError(f"{path}: expected record format {FORMAT}, found {version!r}")
     body = {key: value for key, value in fields.items() if key != "sha256"}
     if fields.get("sha256") != digest(body):
         raise errors.RecordError(f"{path}: damaged: its digest does not match its contents")
@@ -35,7 +35,7 @@ def read(directory: Path) -> dict[str, Any]:
 
 
 def run(fields: dict[str, Any]) -> events.RunInfo:
-    """Return the Run inside the fields of run.json."""
+    """Return the RunInfo in the fields of run.json."""
     names = [field.name for field in dataclasses.fields(events.RunInfo)]
     values = {name: fields[name] for name in names}
     return events.RunInfo(**{**values, "command": tuple(values["command"]), "tags": tuple(values["tags"])})

@@ -1,6 +1,6 @@
-"""The one writer of a run's directory: one event a line, bytes content-addressed.
+"""The one writer of a run's directory: events as lines of a journal, files by their digest.
 
-`events.jsonl` is a journal: sealed line by line, and on disk when an append returns.
+Every line of `events.jsonl` is sealed, and is on disk when `append` returns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mnist_jax.record import blobs, journal, reader, run_file
 
 
 class DirectoryTaken(errors.UserError):
-    """The directory holds a run, or is being written by another process."""
+    """The directory holds a run, or another process writes it."""
 
 
 class RunWriter:
@@ -35,14 +35,14 @@ class RunWriter:
 
     @property
     def count(self) -> int:
-        """How many events there are."""
+        """The number of events."""
         return self._journal.count
 
     def append(self, *facts: events.Event) -> None:
-        """Write events and wait until they are on disk; either all are there or, on an error, none.
+        """Write events and wait until they are on disk: all of them or, on an error, none.
 
         Raises:
-          RecordError: the disk is full or not writable. What was recorded before stays readable.
+          RecordError: the disk is full or not writable. Earlier events stay readable.
         """
         started, first = time.perf_counter(), self._journal.count
         now = time.time()
@@ -50,19 +50,20 @@ class RunWriter:
             self._journal.append([{"time": now, "kind": type(event).__name__, "event": events.to_json(event)}
                                   for event in facts])
         except OSError as error:
-            raise errors.RecordError(f"{self._journal.path}: cannot record events {first}-{first + len(facts) - 1}: "
-                                     f"{error.strerror}; make room or restore access, then start the run again") from error
+            last = first + len(facts) - 1
+            raise errors.RecordError(f"{self._journal.path}: cannot record events {first}-{last}: {error.strerror}; "
+                                     f"free disk space or restore access, then start the run again") from error
         self.seconds += time.perf_counter() - started
 
     def blob(self, data: bytes, name: str) -> events.Blob:
-        """Keep bytes in the run's directory and return their address; the same bytes are kept once."""
+        """Write bytes into the run's directory and return their address; the same bytes are stored once."""
         started = time.perf_counter()
         blob = blobs.write(self.directory, data, name)
         self.seconds += time.perf_counter() - started
         return blob
 
     def close(self, status: str | None = None) -> None:
-        """Write the status, the number of events and the last digest into run.json, and let the directory go."""
+        """Write the status, the number of events and the last digest into run.json, and release the directory."""
         if self._closed:
             return
         self._closed = True
@@ -71,7 +72,7 @@ class RunWriter:
             run_file.write(self.directory, self.run, status or "failed", sealed)
         except OSError as error:
             raise errors.RecordError(f"{self.directory / 'run.json'}: cannot record the status {status!r}: "
-                                     f"{error.strerror}; make room or restore access") from error
+                                     f"{error.strerror}; free disk space or restore access") from error
         finally:
             self._journal.close()
 
@@ -85,7 +86,7 @@ def create(directory: Path, run: events.RunInfo) -> RunWriter:
     """Create a run directory and open its record for writing.
 
     Raises:
-      DirectoryTaken: it holds another run, or is being written by another process.
+      DirectoryTaken: it holds a run, or another process writes it.
       UserError: it cannot be written.
     """
     with _opening(directory) as lines:
@@ -96,11 +97,11 @@ def create(directory: Path, run: events.RunInfo) -> RunWriter:
     return RunWriter(directory, run, lines)
 
 
-def reopen(directory: Path, known: reader.RunRecord | None = None) -> tuple[RunWriter, reader.RunRecord]:
-    """Open the record of a run that has ended, to resume it after its last whole event; return it with what it holds.
+def reopen(directory: Path, record: reader.RunRecord | None = None) -> tuple[RunWriter, reader.RunRecord]:
+    """Open the record of a run that has ended, to append to it; return the writer and the record.
 
     Args:
-      known: what the caller has read of it; it is read again only where it has grown since.
+      record: the record, where the caller has read it; it is read again only if it has grown since.
 
     Raises:
       DirectoryTaken: another process writes it.
@@ -108,9 +109,10 @@ def reopen(directory: Path, known: reader.RunRecord | None = None) -> tuple[RunW
       RecordError: it is damaged.
     """
     with _opening(directory) as lines:
-        before = known if known and known.digest == lines.digest else reader.read(directory)
-        run_file.write(directory, before.run, "running", None)
-    return RunWriter(directory, before.run, lines), before
+        if record is None or record.digest != lines.digest:
+            record = reader.read(directory)
+        run_file.write(directory, record.run, "running", None)
+    return RunWriter(directory, record.run, lines), record
 
 
 @contextlib.contextmanager
@@ -126,7 +128,7 @@ def _opening(directory: Path) -> Iterator[journal.Journal]:
             lines.close()
         if isinstance(error, journal.Locked):
             writer = {}
-            with contextlib.suppress(errors.UserError, errors.RecordError):  # it may not have said yet who it is
+            with contextlib.suppress(errors.UserError, errors.RecordError):  # it may not have written it yet
                 writer = run_file.read(directory).get("writer", {})
             raise DirectoryTaken(f"{directory}: another process writes this run (pid {writer.get('pid')} on "
                                  f"{writer.get('host')}); wait for it or choose another workdir") from None

@@ -1,1 +1,1 @@
-"""Names, versions and origins of models; model files; and predictions with them."""
+"""Registered models: names, versions, lineage, model files, and predictions."""

@@ -1,6 +1,6 @@
-"""Where a model came from: the chain from its digest back to run, config, data, source and environment, and its check.
+"""The lineage of a model: the chain from its digest back to run, config, data, source and environment.
 
-Nothing is trusted because it is written down: `problems` computes every digest again.
+The chain is not trusted: `problems` computes every digest again.
 """
 
 from __future__ import annotations
@@ -25,101 +25,103 @@ def chain(directory: Path | str) -> dict[str, Any]:
       RecordError: its record is damaged.
     """
     directory = Path(directory)
-    recorded = reader.read(directory)
-    trained = recorded.of(events.Model)
-    if not trained:
-        raise errors.UserError(f"{directory}: expected a run with a model, found one that is {recorded.status} without")
-    model: events.Model = trained[-1]
-    source = recorded.of(events.Source)[-1:]
-    environment = recorded.of(events.Environment)[-1:]
+    record = reader.read(directory)
+    models = record.of(events.Model)
+    if not models:
+        raise errors.UserError(f"{directory}: expected a run with a model, found none (its status is {record.status}); finish "
+                               f"the run first")
+    model: events.Model = models[-1]
+    source = record.of(events.Source)[-1:]
+    environment = record.of(events.Environment)[-1:]
     return {
         "model": {"name": model.name, "sha256": model.blob.sha256, "size": model.blob.size,
                   "parameters_sha256": model.metadata.get("parameters_sha256"), "parents": list(model.parents)},
-        "run": {"id": recorded.run.id, "name": recorded.run.name, "directory": str(directory.resolve()),
-                "status": recorded.status, "created": recorded.run.created, "command": list(recorded.run.command),
+        "run": {"id": record.run.id, "name": record.run.name, "directory": str(directory.resolve()),
+                "status": record.status, "created": record.run.created, "command": list(record.run.command),
                 "events": run_file.read(directory)["events"]},
-        "parent": parent(recorded),
+        "parent": parent(record),
         "step": model.step,
-        "config": json.loads(json.dumps(recorded.run.config)),
+        "config": json.loads(json.dumps(record.run.config)),
         "datasets": {fact.split: {"name": fact.name, "version": fact.version, "digest": fact.digest,
-                                  "examples": fact.examples, "origin": fact.origin} for fact in recorded.of(events.Dataset)},
+                                  "examples": fact.examples, "origin": fact.origin} for fact in record.of(events.Dataset)},
         "source": [{"commit": fact.commit, "remote": fact.remote, "dirty": fact.dirty,
                     "patch_sha256": fact.patch.sha256 if fact.patch else None, "files": len(fact.files)} for fact in source],
         "environment": dict(environment[0].facts) if environment else {},
-        "metrics": recorded.last(),
+        "metrics": record.last(),
     }
 
 
-def parent(recorded: reader.RunRecord) -> dict[str, Any] | None:
-    """Return what a run has recorded of the run that it goes on from: run, directory, step, model_sha256."""
-    texts = [text.text for text in recorded.of(events.Text) if text.name == "parent"]
+def parent(record: reader.RunRecord) -> dict[str, Any] | None:
+    """Return what a run records of the run that it starts from: run, directory, step, model_sha256."""
+    texts = [text.text for text in record.of(events.Text) if text.name == "parent"]
     return json.loads(texts[0]) if texts else None
 
 
 def problems(directory: Path | str) -> list[str]:
-    """Return a line for everything in a run's directory, and in its parents', that does not match its digest."""
+    """Return a line for each file and event of a run, and of its parents, that does not match its digest."""
     directory = Path(directory)
-    found: list[str] = []
+    lines: list[str] = []
     for path in sorted((directory / "blobs").glob("[0-9a-f]*")):
         if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
-            found.append(f"{path}: damaged: its bytes do not match the digest that is its name")
+            lines.append(f"{path}: damaged: its bytes do not match the digest that is its name")
     for path in checkpoint.paths(directory):
-        found += _tried(lambda path=path: checkpoint.read(path))
-    found += _tried(lambda: run_file.read(directory))
-    found += _tried(lambda: list(reader.Follower(directory).new()))
-    if not found:
-        found += _tried(lambda: reader.read(directory)) or _links(reader.read(directory))
-    return found
+        lines += _errors(lambda path=path: checkpoint.read(path))
+    lines += _errors(lambda: run_file.read(directory))
+    lines += _errors(lambda: list(reader.Follower(directory).new()))
+    if not lines:
+        lines += _errors(lambda: reader.read(directory)) or _links(reader.read(directory))
+    return lines
 
 
 def data_problems(directory: Path | str) -> list[str]:
-    """Return a line for each split whose data does not have the digest that a run recorded, or cannot be had."""
+    """Return a line for each split whose data does not match the recorded digest, or cannot be loaded."""
     record = reader.read(directory)
     dataset = record.config.get("dataset")
-    recorded = record.of(events.Dataset)
-    if not recorded or not isinstance(dataset, Mapping):
+    facts = record.of(events.Dataset)
+    if not facts or not isinstance(dataset, Mapping):
         return []
     try:
-        loaded = dict(splits.load_data(dataset["name"], dataset["data_dir"], dataset["validation_examples"],
-                                       dataset["split_seed"]).items())
+        data = splits.load_data(dataset["name"], dataset["data_dir"], dataset["validation_examples"], dataset["split_seed"])
     except (errors.UserError, KeyError, TypeError) as error:
         return [f"the data could not be checked: {error}"]
-    digests = {name: split.digest for name, split in loaded.items()}
+    digests = {name: split.digest for name, split in data.items()}
     return [f"data {fact.split}: expected the digest {fact.digest}, found {digests.get(fact.split)}"
-            for fact in recorded if digests.get(fact.split) != fact.digest]
+            for fact in facts if digests.get(fact.split) != fact.digest]
 
 
-def _links(recorded: reader.RunRecord) -> list[str]:
-    """Return a line for every reference from one fact to another that does not hold."""
-    found: list[str] = []
-    for entry in recorded.entries:
+def _links(record: reader.RunRecord) -> list[str]:
+    """Return a line for every reference from one event to another that does not match."""
+    lines: list[str] = []
+    for entry in record.entries:
         for blob in events.blobs(entry.event):
-            found += _tried(lambda blob=blob: blobs.read(recorded.directory, blob))
-    digests = {fact.digest for fact in recorded.of(events.Dataset)}
-    for model in recorded.of(events.Model):
-        where = f"{recorded.directory}: model {model.name}"
+            lines += _errors(lambda blob=blob: blobs.read(record.directory, blob))
+    digests = {fact.digest for fact in record.of(events.Dataset)}
+    for model in record.of(events.Model):
+        where = f"{record.directory}: model {model.name}"
         try:
-            inside = model_file.unpack(recorded.bytes_of(model.blob))
+            model_contents = model_file.unpack(record.bytes_of(model.blob))
         except (ValueError, errors.RecordError) as error:
-            found.append(f"{where}: {error}")
+            lines.append(f"{where}: {error}")
             continue
-        if arrays.digest(inside.parameters) != model.metadata.get("parameters_sha256"):
-            found.append(f"{where}: its parameters do not match the digest that the run recorded")
-        if (inside.facts.get("run"), inside.facts.get("step")) != (recorded.run.id, model.step):
-            found.append(f"{where}: it says that it is of run {inside.facts.get('run')}, step {inside.facts.get('step')}")
+        if arrays.digest(model_contents.parameters) != model.metadata.get("parameters_sha256"):
+            lines.append(f"{where}: its parameters do not match the digest that the run recorded")
+        if (model_contents.facts.get("run"), model_contents.facts.get("step")) != (record.run.id, model.step):
+            lines.append(f"{where}: expected run {record.run.id}, step {model.step} in its model.json, found run "
+                         f"{model_contents.facts.get('run')}, step {model_contents.facts.get('step')}")
         if missing := set(model.datasets) - digests:
-            found.append(f"{where}: trained on data {', '.join(sorted(missing))}, which the run did not record")
-    origin = parent(recorded)
+            lines.append(f"{where}: trained on data {', '.join(sorted(missing))}, which the run did not record")
+    origin = parent(record)
     if origin:
-        place = Path(origin["directory"])
-        if not (place / "run.json").exists():
-            found.append(f"{recorded.directory}: its parent {origin['run']} is no longer in {place}")
+        parent_directory = Path(origin["directory"])
+        if not (parent_directory / "run.json").exists():
+            lines.append(f"{record.directory}: expected its parent {origin['run']} in {parent_directory}, found no run there")
         else:
-            found += problems(place)
-    return found
+            lines += problems(parent_directory)
+    return lines
 
 
-def _tried(check: Any) -> list[str]:
+def _errors(check: Any) -> list[str]:
+    """Return the error of a check as a line, or nothing."""
     try:
         check()
     except (errors.RecordError, errors.UserError, OSError) as error:

@@ -1,11 +1,11 @@
-"""A trained model in one file: a zip with its facts, its parameters and its compiled-for-anywhere program.
+"""A trained model in one file: a zip with its facts, its parameters and its portable program.
 
-    model.json             what it is: classes, input, where it came from, the digest of the parameters
+    model.json             its facts: classes, input, origin, the digest of the parameters
     predict.stablehlo      jax.export: (parameters, uint8[N, 28, 28, 1]) -> float32[N, 10] logits, any N
     parameters/PATH.npy    one array a parameter
     __main__.py            python FILE images.npy: predicts with nothing but jax and flatbuffers
 
-It opens without this package: zipfile, numpy and jax.export read it.
+It can be read without this package, by zipfile, numpy and jax.export.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ def unpack(data: bytes) -> ModelFile:
     """Return the model inside a file's bytes.
 
     Raises:
-      ValueError: it is no model file, it is damaged, or its parameters do not match their digest.
+      ValueError: the bytes are not a model file, are damaged, or the parameters do not match their digest.
     """
-    found, beside = arrays.unpack(data)
-    parameters = {path.removeprefix(_FOLDER): array for path, array in found.items() if path.startswith(_FOLDER)}
+    members, beside = arrays.unpack(data)
+    parameters = {path.removeprefix(_FOLDER): array for path, array in members.items() if path.startswith(_FOLDER)}
     try:
         facts, program = json.loads(beside["model.json"]), beside["predict.stablehlo"]
         if arrays.digest(parameters) != facts["parameters_sha256"]:
             raise ValueError("its parameters do not match their digest")
     except (KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"not a model file, or damaged: it lacks {error}") from error
+        raise ValueError(f"not a model file, or damaged: {error} is missing") from error
     return ModelFile(facts, program, parameters)

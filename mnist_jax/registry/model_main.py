@@ -1,8 +1,8 @@
-"""Runs inside a model file, with jax, flatbuffers and numpy alone: python FILE.model.zip images.npy [--logits=out.npy]
+"""Runs inside a model file, with jax, flatbuffers and numpy only: python FILE.model.zip images.npy [--logits=out.npy]
 
     images.npy    uint8[N, 28, 28, 1], 0 is background
 
-A model file is a plain zip: load() below has the ten lines that read it from a program.
+A model file is a plain zip; copy load() below to read it in a program.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Loads a trained model and asks it: from a model file, from the run that made it, or by its name in a registry."""
+"""Loads a trained model from a model file, a run or a registry, and predicts with it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from mnist_jax.registry import model_file, store
 class LoadedModel:
     """A model ready to predict."""
 
-    name: str  # how it was asked for, and which version that is
-    facts: Mapping[str, Any]  # model.json: where it came from
+    name: str  # a path, or a registered name with its version
+    facts: Mapping[str, Any]  # model.json: its origin
     parameters: Mapping[str, np.ndarray]
     _exported: Any  # jax.export.Exported
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """Return float32[N, 10] for images of the shape and type that the model was made for, black in the background.
+        """Return float32[N, 10] logits for images of the model's shape and type, with a black background.
 
         Raises:
           ValueError: the images have another type or shape.
@@ -60,10 +60,10 @@ def load_model(model: Path | str, registry: Path | str = store.DEFAULT) -> Loade
     """Load a model file, the model of a run's directory, or NAME@VERSION or NAME@ALIAS of a registry.
 
     Raises:
-      UserError: there is no model, or its file is damaged or needs another jax.
-      RecordError: the registry is damaged, or the model is not what was registered.
+      UserError: there is no model, or its file is damaged or needs another version of jax.
+      RecordError: the registry is damaged, or the model is not the registered one.
     """
-    import jax  # here, since registry and record are used without it
+    import jax.export  # here, since registry and record are used without it
 
     path, name = Path(model), str(model)
     try:
@@ -76,28 +76,29 @@ def load_model(model: Path | str, registry: Path | str = store.DEFAULT) -> Loade
             name, path = f"{version.name} version {version.version}", version.path
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != version.sha256:
-                raise errors.RecordError(f"{path}: damaged: the model file does not match the digest that was registered")
+                raise errors.RecordError(f"{path}: damaged: the model file does not match the registered digest")
         else:
             raise errors.UserError(f"{model}: expected a model file, a run's directory, or NAME@VERSION of {registry}; "
-                                   f"found none of them")
-        found = model_file.unpack(data)
+                                   f"found none of them; check the path or the name")
+        model_contents = model_file.unpack(data)
     except OSError as error:
         raise errors.UserError(f"{path}: expected a model file or a run's directory, found: {error.strerror}") from error
     except ValueError as error:
         raise errors.UserError(f"{path}: expected a model file, found {error}") from error
     try:
-        exported = jax.export.deserialize(bytearray(found.program))
+        exported = jax.export.deserialize(bytearray(model_contents.program))
     except Exception as error:  # jax raises several kinds for a newer format
         raise errors.UserError(f"{path}: expected a program that jax {jax.__version__} can read, found one of jax "
-                               f"{found.facts.get('jax')}; run: pip install 'jax>={found.facts.get('jax')}'") from error
-    return LoadedModel(name, found.facts, found.parameters, exported)
+                               f"{model_contents.facts.get('jax')}; run: pip install "
+                               f"'jax>={model_contents.facts.get('jax')}'") from error
+    return LoadedModel(name, model_contents.facts, model_contents.parameters, exported)
 
 
 def predict_images(model: LoadedModel, paths: Sequence[Path | str]) -> list[Prediction]:
-    """Return what a model sees in pictures: grey or colour, dark on light or light on dark, of any size.
+    """Return the predictions of a model for pictures: grey or colour, dark on light or light on dark, of any size.
 
     Raises:
-      UserError: one of them is no picture of a digit.
+      UserError: a file is not a picture of a digit.
     """
     images = np.stack([pictures.read(path) for path in paths])
     return [Prediction(str(path), int(row.argmax()), tuple(float(value) for value in row), model.name)
@@ -105,8 +106,9 @@ def predict_images(model: LoadedModel, paths: Sequence[Path | str]) -> list[Pred
 
 
 def _of_run(directory: Path) -> bytes:
-    recorded = reader.read(directory)
-    trained = recorded.of(events.Model)
-    if not trained:
-        raise errors.UserError(f"{directory}: expected a run with a model, found one that {recorded.status} without")
-    return recorded.bytes_of(trained[-1].blob)
+    record = reader.read(directory)
+    models = record.of(events.Model)
+    if not models:
+        raise errors.UserError(f"{directory}: expected a run with a model, found none (its status is {record.status}); finish "
+                               f"the run first")
+    return record.bytes_of(models[-1].blob)

@@ -1,9 +1,9 @@
-"""Names for models: versions that never change, and aliases that move. Plain files, safe under concurrent writers.
+"""The model registry: versions that never change, and aliases that move. Plain files, safe with concurrent writers.
 
-    <registry>/NAME/journal.jsonl            what was registered, promoted and noted, in order, sealed line by line
+    <registry>/NAME/journal.jsonl            registrations, promotions and notes, in order, sealed line by line
     <registry>/NAME/models/<sha256>.zip      the model files (model_file.py)
 
-A version keeps its model and a copy of its lineage, so production does not depend on a run's directory.
+A version holds its model and a copy of its lineage, so that it does not depend on the run's directory.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def register(root: Path, name: str, run: Path | str, note: str = "") -> Version:
     """Make the last model of a run the next version of `name`.
 
     Raises:
-      UserError: the name is none, or there is no run with a model.
-      RecordError: run or registry is damaged or cannot be written.
+      UserError: the name is not valid, or there is no run with a model.
+      RecordError: the run is damaged, or the registry is damaged or not writable.
     """
     chain = lineage.chain(run)
     model = reader.read(run).of(events.Model)[-1]
-    path = _model_path(root, _checked(name), model.blob.sha256)
+    path = _model_path(root, _check_name(name), model.blob.sha256)
     with _writing(root, name) as lines:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
@@ -63,10 +63,10 @@ def register(root: Path, name: str, run: Path | str, note: str = "") -> Version:
 
 
 def promote(root: Path, model: str, alias: str) -> Version:
-    """Move an alias to a version: "mnist-cnn@3", or "mnist-cnn@staging" to promote what is staging now."""
+    """Move an alias to a version, such as "mnist-cnn@3", or "mnist-cnn@staging" for the version of that alias."""
     if not _NAME.fullmatch(alias) or alias.isdigit() or alias == "latest":
         raise errors.UserError(f"alias: expected a word such as production, found {alias!r}")
-    find(root, model)  # before anything is created
+    find(root, model)  # before a folder is created
     with _writing(root, model.partition("@")[0]) as lines:
         version = find(root, model)
         lines.append([{"time": time.time(), "action": "promote", "version": version.version, "alias": alias}])
@@ -77,10 +77,10 @@ def roll_back(root: Path, name: str, alias: str) -> Version:
     """Move an alias back to the version that it pointed to before."""
     find(root, f"{name}@{alias}")
     with _writing(root, name) as lines:
-        past = _pointed(lines_of(root, name), alias)
-        if len(past) < 2:
-            raise errors.UserError(f"{name}@{alias}: expected an earlier version to roll back to, found only {past[0]}")
-        lines.append([{"time": time.time(), "action": "roll_back", "version": past[-2], "alias": alias}])
+        history = _alias_history(lines_of(root, name), alias)
+        if len(history) < 2:
+            raise errors.UserError(f"{name}@{alias}: expected an earlier version to roll back to, found only {history[0]}")
+        lines.append([{"time": time.time(), "action": "roll_back", "version": history[-2], "alias": alias}])
     return find(root, f"{name}@{alias}")
 
 
@@ -102,7 +102,7 @@ def versions(root: Path, name: str) -> list[Version]:
     """Return the versions of a name, oldest first. Raises RecordError if the registry is damaged."""
     lines = lines_of(root, name)
     aliases = {line["alias"] for line in lines if "alias" in line}
-    current = {alias: past[-1] for alias in sorted(aliases) if (past := _pointed(lines, alias))}
+    current = {alias: history[-1] for alias in sorted(aliases) if (history := _alias_history(lines, alias))}
     return [Version(name, line["version"], line["time"], line["chain"],
                     _model_path(root, name, line["chain"]["model"]["sha256"]),
                     tuple(alias for alias, version in current.items() if version == line["version"]),
@@ -119,44 +119,44 @@ def find(root: Path, model: str) -> Version:
       RecordError: the registry is damaged.
     """
     name, _, which = model.partition("@")
-    known = versions(root, _checked(name))
-    if not known:
+    existing = versions(root, _check_name(name))
+    if not existing:
         others = names(root)
         raise errors.UserError(f"{model}: expected a name in {root}, found {', '.join(others) or 'an empty registry'}"
                                f"{errors.suggestion(name, others)}; register one, or name another --registry")
     if which in ("", "latest"):
-        return known[-1]
-    for version in reversed(known):
+        return existing[-1]
+    for version in reversed(existing):
         if which in (str(version.version), *version.aliases):
             return version
-    places = [*(str(version.version) for version in known), *(alias for version in known for alias in version.aliases)]
-    raise errors.UserError(f"{model}: expected {name}@ and one of {', '.join(places)}; found {which!r}"
-                           f"{errors.suggestion(which, places)}")
+    choices = [*(str(version.version) for version in existing), *(alias for version in existing for alias in version.aliases)]
+    raise errors.UserError(f"{model}: expected {name}@ and one of {', '.join(choices)}; found {which!r}"
+                           f"{errors.suggestion(which, choices)}")
 
 
 def problems(root: Path, model: str) -> list[str]:
-    """Return a line for everything in the chain of a version that does not match its digest, or is gone."""
+    """Return a line for each link in the chain of a version that does not match its digest, or is missing."""
     version = find(root, model)
-    found = []
+    lines = []
     try:
         if hashlib.sha256(version.path.read_bytes()).hexdigest() != version.sha256:
-            found.append(f"{version.path}: damaged: the model file does not match its digest")
+            lines.append(f"{version.path}: damaged: the model file does not match its digest")
     except OSError as error:
-        found.append(f"{version.path}: expected the model file: {error.strerror}")
+        lines.append(f"{version.path}: expected the model file: {error.strerror}")
     directory = Path(version.chain["run"]["directory"])
     if not (directory / "run.json").exists():
-        return [*found, f"{directory}: expected the run {version.chain['run']['id']}, found none; what is registered of it "
-                        f"cannot be checked"]
-    broken = lineage.problems(directory)
-    if not broken:
-        now = lineage.chain(directory)
-        broken = [f"{directory}: {part} is no longer what was registered" for part in now
-                  if _without_place(now[part]) != _without_place(version.chain.get(part))]
-    return found + broken
+        return [*lines, f"{directory}: expected the run {version.chain['run']['id']}, found none; its registered facts cannot "
+                        f"be checked"]
+    run_problems = lineage.problems(directory)
+    if not run_problems:
+        current = lineage.chain(directory)
+        run_problems = [f"{directory}: {link} differs from what was registered" for link in current
+                        if _without_directory(current[link]) != _without_directory(version.chain.get(link))]
+    return lines + run_problems
 
 
-def _without_place(part: Any) -> Any:
-    return {key: value for key, value in part.items() if key != "directory"} if isinstance(part, dict) else part
+def _without_directory(link: Any) -> Any:
+    return {key: value for key, value in link.items() if key != "directory"} if isinstance(link, dict) else link
 
 
 def lines_of(root: Path, name: str) -> list[dict[str, Any]]:
@@ -164,19 +164,19 @@ def lines_of(root: Path, name: str) -> list[dict[str, Any]]:
     return list(journal.JournalReader(root / name / "journal.jsonl").new())
 
 
-def _pointed(lines: list[dict[str, Any]], alias: str) -> list[int]:
-    """Return the versions that an alias has pointed to, as far as they can be rolled back to; the last is the present one."""
-    past: list[int] = []
+def _alias_history(lines: list[dict[str, Any]], alias: str) -> list[int]:
+    """Return the versions of an alias that can be rolled back to, and last the current one."""
+    history: list[int] = []
     for line in lines:
         if line.get("alias") == alias:
             if line["action"] == "roll_back":
-                past.pop()
+                history.pop()
             else:
-                past.append(line["version"])
-    return past
+                history.append(line["version"])
+    return history
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise errors.UserError(f"model name: expected letters, digits and ._- (100 at most), found {name!r}")
     return name
@@ -188,8 +188,8 @@ def _model_path(root: Path, name: str, sha256: str) -> Path:
 
 @contextlib.contextmanager
 def _writing(root: Path, name: str) -> Iterator[journal.Journal]:
-    """Hold the journal of a name, alone among all writers."""
-    folder = root / _checked(name)
+    """Open the journal of a name, as its only writer."""
+    folder = root / _check_name(name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lines = journal.Journal(folder / "journal.jsonl", _PATIENCE_S)
@@ -201,6 +201,6 @@ def _writing(root: Path, name: str) -> Iterator[journal.Journal]:
     try:
         yield lines
     except OSError as error:
-        raise errors.RecordError(f"{folder}: cannot be written: {error.strerror}; make room or restore access") from error
+        raise errors.RecordError(f"{folder}: cannot be written: {error.strerror}; free disk space or restore access") from error
     finally:
         lines.close()

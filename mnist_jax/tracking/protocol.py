@@ -1,6 +1,6 @@
-"""What a tracker is: the protocol, what a backend says of its support, receipts, and where backends are found.
+"""The protocol of a tracker: its methods, its support of each kind of event, its receipts, and the table of backends.
 
-A tracker is a replica of the record. It may refuse, raise or hang; nothing it does reaches training (sync.py).
+A tracker holds a replica of the record. It may refuse, raise or hang; nothing that it does reaches training (sync.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODES: tuple[Mode, ...] = ("auto", "offline", "online")
 
 @dataclasses.dataclass(frozen=True)
 class Support:
-    """How a backend holds one kind of event."""
+    """How a backend supports one kind of event."""
 
     level: Literal["native", "converted", "unsupported"]
     note: str
@@ -33,7 +33,7 @@ class Support:
 
 @dataclasses.dataclass(frozen=True)
 class Receipt:
-    """What became of one event at a tracker; `count` of `total` values were kept where some were sampled."""
+    """The result of sending one event; of a sampled one, `count` of `total` values were sent."""
 
     state: Literal["sent", "converted", "unsupported", "sampled", "failed"]
     note: str = ""
@@ -41,67 +41,69 @@ class Receipt:
     total: int = 1
 
 
-class Forgotten(OSError):
-    """A destination does not hold what it had confirmed: everything is read back, and what is missing sent again."""
+class ReplicaLost(OSError):
+    """A destination no longer holds what it had confirmed: the next attempt reads it back and sends what is missing."""
 
 
 class Tracker(Protocol):
-    """A backend: four methods, no vendor object among their results. mnist_jax.tracking.testing proves one."""
+    """A backend: four methods, none of which returns a vendor's object. mnist_jax.tracking.testing tests one."""
 
     name: str
     support: Mapping[type, Support]
 
-    def open(self, run: events.RunInfo, path_of: Callable[[events.Blob], Path], *, earlier: Sequence[events.Event] | None) -> str:
-        """Start a replica, or continue one; return where a person looks: a URL or a folder.
+    def open(self, run: events.RunInfo, path_of: Callable[[events.Blob], Path], *,
+             earlier: Sequence[events.Event] | None) -> str:
+        """Start or resume a replica; return its address for a person: a URL or a folder.
 
         Args:
-          path_of: where the bytes of a blob lie.
-          earlier: None for a new replica. To continue one: the events that were confirmed. Some of what is written next
-            may have arrived, too: read back what the replica holds beyond them, and send nothing a second time.
+          path_of: returns the file with the bytes of a blob.
+          earlier: None for a new replica. To resume one: the confirmed events. Some of the events that are written next may
+            have arrived, too: read back what the replica holds beyond the confirmed ones, and send nothing a second time.
         """
 
     def write(self, event: events.Event) -> Receipt:
-        """Take one event.
+        """Send one event.
 
         Raises:
-          OSError: the destination is gone (no server, no room); the event is sent again by a later attempt.
-          Exception: any other is a refusal of this event, kept as its receipt.
+          OSError: the destination is gone (no server, no disk space); a later attempt sends the event again.
+          Exception: any other refuses this event; the receipt says why.
         """
 
     def flush(self, timeout_s: float) -> bool:
-        """Return whether everything so far is safe at the destination."""
+        """Return whether the destination has confirmed everything so far."""
 
     def close(self, status: str, timeout_s: float) -> None:
-        """End the replica with an status of events.STATUSES; a second call does nothing."""
+        """End the replica with a status of events.STATUSES; a second call does nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Destination:
-    """Where a replica lies: an offline folder in the run's directory, a server by its host name, a third party's object."""
+    """The place of a replica: an offline folder in the run's directory, a server by its host name, or a tracker object."""
 
     tracker: str
-    mode: Literal["offline", "online", "given"]
+    mode: Literal["offline", "online", "object"]
     host: str = ""
-    why: str = ""  # why it was chosen, where the mode was auto
-    warning: str = ""  # what a person should know before anything is sent
+    reason: str = ""  # for the mode, where it was auto
+    warning: str = ""  # printed before anything is sent
     limits: sampling.Limits = sampling.NONE
-    given: Tracker | None = None
+    tracker_object: Tracker | None = None  # a third party's, which only this process has
 
     @property
     def label(self) -> str:
         return f"{self.tracker}-{re.sub(r'[^A-Za-z0-9.-]', '-', self.host) if self.mode == 'online' else self.mode}"
 
     def announcements(self) -> list[str]:
-        """Return what a person should read before anything is sent: the mode where it was chosen for them, a warning."""
+        """Return lines to print before anything is sent: the mode, where it was auto, and a warning."""
         place = f"online, {self.host}" if self.mode == "online" else self.mode
-        return ([f"{self.tracker}: {place} ({self.why})"] if self.why else []) + (
+        return ([f"{self.tracker}: {place} ({self.reason})"] if self.reason else []) + (
             [f"warning: {self.warning}"] if self.warning else [])
 
 
 Choice = str | Tracker | Sequence[str | Tracker]  # names may be comma-separated; "local" is the record alone
 
-BACKENDS = {"neptune": ("mnist_jax.tracking.neptune.tracker", "neptune"), "comet": ("mnist_jax.tracking.comet.tracker", "comet_ml")}
-ENTRY_POINTS = "mnist_jax.trackers"  # the group in which a package names its backend module
+BACKENDS = {"neptune": ("mnist_jax.tracking.neptune.tracker", "neptune"),  # module, and the package of its client
+            "comet": ("mnist_jax.tracking.comet.tracker", "comet_ml")}
+ENTRY_POINTS = "mnist_jax.trackers"  # the group in which another package names its backend module
 
 
 def backend(name: str) -> ModuleType:
@@ -118,32 +120,32 @@ def backend(name: str) -> ModuleType:
         return importlib.import_module(module)
     others = {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
     if name not in others:
-        known = [*BACKENDS, *others]
-        raise errors.UserError(f"--tracker: expected some of {', '.join(known)} (comma-separated), or local for the "
-                               f"record alone; found {name!r}{errors.suggestion(name, known)}")
+        names = [*BACKENDS, *others]
+        raise errors.UserError(f"--tracker: expected some of {', '.join(names)} (comma-separated), or local for the "
+                               f"record alone; found {name!r}{errors.suggestion(name, names)}")
     module = others[name].load()
     return typing.cast(ModuleType, module)
 
 
 def destinations(trackers: Choice, mode: str) -> list[Destination]:
-    """Return where each tracker would be synced.
+    """Return the destination of each tracker.
 
     Raises:
       UserError: a tracker is unknown or named twice, or what its mode needs is missing.
     """
     if mode not in MODES:
         raise errors.UserError(f"--tracker_mode: expected one of {', '.join(MODES)}; found {mode!r}")
-    found = []
+    result = []
     for choice in trackers if isinstance(trackers, Sequence) and not isinstance(trackers, str) else [trackers]:
         if isinstance(choice, str):
             names = [name.strip() for name in choice.split(",")]
-            found += [backend(name).destination(typing.cast(Mode, mode)) for name in names if name not in ("", "local")]
+            result += [backend(name).destination(typing.cast(Mode, mode)) for name in names if name not in ("", "local")]
         else:
-            found.append(Destination(choice.name, "given", given=choice))
-    for destination in found:
-        if not destination.tracker.isidentifier():  # it becomes the first part of a file's name
+            result.append(Destination(choice.name, "object", tracker_object=choice))
+    for destination in result:
+        if not destination.tracker.isidentifier():  # a file's name begins with it
             raise errors.UserError(f"tracker: expected a name of letters, digits and _, found {destination.tracker!r}")
-    labels = [destination.label for destination in found]
+    labels = [destination.label for destination in result]
     if len(set(labels)) != len(labels):
         raise errors.UserError(f"--tracker: expected each tracker once, found {', '.join(labels)}")
-    return found
+    return result

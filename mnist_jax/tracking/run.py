@@ -1,10 +1,10 @@
-"""A run of anybody's own training loop: recorded, and synced to trackers beside it.
+"""Records a run of any training loop, and syncs it to trackers.
 
     with mnist_jax.track("mine", {"learning_rate": 0.1}, tracker="neptune,comet") as run:
         for step in range(1, 101):
             run.log({"train/loss": 1 / step}, step=step)
 
-The record may stop the loop (a full disk), a tracker never does.
+The record may stop the loop (a full disk); a tracker never does.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ class Run:
     """A run being recorded; a context manager. `status` may be set before the end; it is "finished" by default.
 
     Raises (in every method that records):
-      RecordError: the record cannot be written. What was recorded before stays readable.
+      RecordError: the record cannot be written. Earlier events stay readable.
     """
 
-    def __init__(self, recorder: writer.RunWriter, destinations: Sequence[protocol.Destination],
+    def __init__(self, run_writer: writer.RunWriter, destinations: Sequence[protocol.Destination],
                  existing_run: reader.RunRecord | None = None, exact: bool = True):
-        began = time.perf_counter()
-        self.directory = recorder.directory
+        started = time.perf_counter()
+        self.directory = run_writer.directory
         self.status = "finished"
-        self.sync: list[receipts.SyncStatus] = []  # what each tracker holds, once the run is closed
+        self.sync: list[receipts.SyncStatus] = []  # the status of each tracker, once the run is closed
         self.last: dict[str, float] = existing_run.last() if existing_run else {}  # last value of every metric
-        self._writer, self._closed = recorder, False
+        self._writer, self._closed = run_writer, False
         self._replay = replay.Replay(existing_run, exact) if existing_run else None
         self._step = existing_run.steps if existing_run else 0
-        self._syncing = sync.start(recorder.directory, destinations)
-        self._start_s = time.perf_counter() - began
+        self._syncs = sync.start(run_writer.directory, destinations)
+        self._start_s = time.perf_counter() - started
 
     def __repr__(self) -> str:
         return f"<Run {self.info.name!r} in {str(self.directory)!r}, {'closed' if self._closed else 'recording'}>"
 
     @property
     def info(self) -> events.RunInfo:
-        """Who the run is."""
+        """The identity of the run."""
         return self._writer.run
 
     @property
     def event_count(self) -> int:
-        """How many events are recorded."""
+        """The number of recorded events."""
         return self._writer.count
 
     @property
@@ -77,7 +77,7 @@ class Run:
         self.close()
 
     def append(self, *facts: events.Event) -> None:
-        """Record events and wait until they are on disk; what a resumed run has recorded before is not recorded again."""
+        """Record events and wait until they are on disk; a resumed run does not record an event a second time."""
         if self._replay:
             facts = tuple(new for fact in facts for new in self._replay.new(fact))
         if facts:
@@ -114,7 +114,7 @@ class Run:
         self.append(events.Text(name, step, text))
 
     def close(self) -> None:
-        """Record the status, end the record, and wait for the trackers within their bounds. A second call does nothing."""
+        """Record the status, end the record, and wait for the trackers, at most so long. A second call does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -123,8 +123,8 @@ class Run:
                 self._writer.append(events.Status(self._step, self.status))
             self._writer.close(self.status)
         finally:
-            self.sync = sync.finish(self._syncing)
-            for line in receipts.left_over(self.directory, receipts.sync_statuses(self.directory), self._writer.count):
+            self.sync = sync.finish(self._syncs)
+            for line in receipts.incomplete_lines(self.directory, receipts.sync_statuses(self.directory), self._writer.count):
                 print(line, file=sys.stderr)
 
 
@@ -133,7 +133,7 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
           parent: str | None = None, resume: bool = False, steps_per_epoch: int | None = None, command: Sequence[str] = (),
           script: Sequence[str | Path] = (), created: float | None = None,
           existing_run: reader.RunRecord | None = None) -> Run:
-    """Start to record a run: who it is, its environment, source and hyperparameters.
+    """Start to record a run: its identity, environment, source and hyperparameters.
 
     Args:
       config: hyperparameters, nested or not; recorded under their dotted names.
@@ -141,13 +141,13 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default a new one, runs/<time>-<name>.
       parent: id of the run that this one starts from.
-      resume: resume the run in `workdir`, if there is one. What it states a second time is not recorded again; if it
-        states something else than the record does, that is a RecordError.
-      steps_per_epoch: updates in an epoch, so that a tracker that shows epochs can count them.
+      resume: resume the run in `workdir`, if there is one. Events that it repeats are not recorded again; one that differs
+        from the record raises RecordError.
+      steps_per_epoch: updates in an epoch, for trackers that show epochs.
       command: the command line that started the run; credentials in it are masked.
       script: files to record as source beside this package.
-      created: unix time at which the run began, by default now.
-      existing_run: the run in `workdir`, where the caller has read it; it is resumed.
+      created: unix time at which the run started, by default now.
+      existing_run: the record in `workdir`, where the caller has read it; the run is resumed.
 
     Raises:
       UserError: the tracker or the directory is not as expected, or the config holds a credential.
@@ -164,28 +164,28 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
         raise errors.UserError(f"config: expected values that JSON can hold, found others ({error}); convert them") from error
     info = events.RunInfo(writer.new_id(), name, created or time.time(), dict(config or {}),
                           secrets.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
-    surroundings = environment.environment()
+    machine = environment.environment()
     if existing_run or (resume and workdir and (Path(workdir) / "run.json").exists()):
-        recorder, existing_run = writer.reopen(existing_run.directory if existing_run else Path(workdir or ""), existing_run)
+        run_writer, existing_run = writer.reopen(existing_run.directory if existing_run else Path(workdir or ""), existing_run)
     else:
-        recorder = writer.create(Path(workdir), info) if workdir else _new_directory(info)
-    run = Run(recorder, destinations, existing_run, exact=not existing_run or not _changes(existing_run, [surroundings]))
+        run_writer = writer.create(Path(workdir), info) if workdir else _new_directory(info)
+    run = Run(run_writer, destinations, existing_run, exact=not existing_run or not _changes(existing_run, [machine]))
     with contextlib.ExitStack() as stack:
         stack.enter_context(run)
         code, warnings = source.source(run.directory, [Path(path) for path in script])
         if warnings:
             print(f"warning: {warnings}", file=sys.stderr)
-        run.append(events.Status(run._step, "running"), surroundings, code, *([events.Text("warning", 0, warnings)] if warnings
+        run.append(events.Status(run._step, "running"), machine, code, *([events.Text("warning", 0, warnings)] if warnings
                                                                               else []), events.Hyperparameters(values))
-        if existing_run and (changes := _changes(existing_run, [surroundings, code])):
-            print(f"warning: since this run was begun, {changes}; its bits may differ", file=sys.stderr)
+        if existing_run and (changes := _changes(existing_run, [machine, code])):
+            print(f"warning: since this run started, {changes}; its bits may differ", file=sys.stderr)
             run.text("warning", f"resumed after {changes}", step=run._step)
         stack.pop_all()
     return run
 
 
 def _changes(existing_run: reader.RunRecord, facts: Sequence[events.Event]) -> str:
-    """Return in words how environment and source differ from those that a run began with; "" if they do not."""
+    """Return how environment and source differ from those that a run started with, as text; "" if they do not."""
     return "; ".join(difference for fact in facts for before in existing_run.of(type(fact))[:1]
                      for difference in differences.between(before, fact))
 
@@ -196,4 +196,4 @@ def _new_directory(info: events.RunInfo) -> writer.RunWriter:
         directory = Path("runs") / (base if number == 1 else f"{base}-{number}")
         with contextlib.suppress(writer.DirectoryTaken):
             return writer.create(directory, info)
-    raise errors.UserError(f"runs/{base}: expected a free name, found 10,000 runs of this second; name a workdir")
+    raise errors.UserError(f"runs/{base}: expected a free name, found 10,000 runs of this second; choose a workdir")

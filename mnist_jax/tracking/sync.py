@@ -1,8 +1,7 @@
-"""Syncs runs to trackers, beside the run or afterwards: each named tracker in a process of its own, a third party's object in a
-thread.
+"""Syncs runs to trackers, during the run or afterwards: a named tracker in a process of its own, an object in a thread.
 
-Training never waits for one. At the end of a run they are told so, and one that makes no progress is ended: a process
-by its pid, a thread by leaving it behind. What was not sent stays in the record for a later `sync`.
+Training never waits for a tracker. At the end of the run, a sync that makes no progress is stopped: a process is killed, a
+thread is abandoned. Events that were not sent are still in the record, for a later `sync`.
 """
 
 from __future__ import annotations
@@ -21,29 +20,29 @@ from typing import Protocol
 from mnist_jax import errors
 from mnist_jax.tracking import protocol, receipts, replica, worker
 
-NO_PROGRESS_S = 10.0  # at the end of a run, a sync that shows no progress for so long is ended
-AT_MOST_S = 120.0  # and so is one that talks to a server for longer than this after the run
-PATIENCE_S = 60.0  # without progress, where a person waits for a sync alone
+NO_PROGRESS_S = 10.0  # at the end of a run, a sync without progress for so long is stopped
+AT_MOST_S = 120.0  # and so is one that talks to a server for longer after the run
+PATIENCE_S = 60.0  # the same without progress, in `mnist-jax sync`
 
 
-class Syncing(Protocol):
-    """One replica being synced."""
+class SyncJob(Protocol):
+    """The sync of one replica."""
 
     directory: Path
     destination: protocol.Destination
 
-    def run_is_over(self) -> None:
-        """Tell it to send what is left and to end."""
+    def finish(self) -> None:
+        """Tell it that the run has ended: it sends the pending events and ends."""
 
-    def ended(self) -> bool:
+    def is_done(self) -> bool:
         """Return whether it has ended."""
 
-    def end(self) -> None:
-        """End it now."""
+    def stop(self) -> None:
+        """Stop it now."""
 
 
-class Process:
-    """A sync in a process of its own (worker.py). It sees the run's end, or its parent's death, as the end of its input."""
+class SyncProcess:
+    """A sync in a process of its own (worker.py). The end of its standard input tells it that the run has ended or died."""
 
     def __init__(self, directory: Path, destination: protocol.Destination):
         self.directory, self.destination = directory, destination
@@ -55,128 +54,128 @@ class Process:
             self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=output, stderr=output,
                                              env=environment, start_new_session=True)
 
-    def run_is_over(self) -> None:
+    def finish(self) -> None:
         assert self._process.stdin
         with contextlib.suppress(OSError):
-            # A word, and not only the end of the input: a process that was forked meanwhile keeps that open.
-            self._process.stdin.write(b"over")
+            # Some bytes, not only the end of the input: a process that was forked meanwhile keeps the pipe open.
+            self._process.stdin.write(b"end")
             self._process.stdin.close()
 
-    def ended(self) -> bool:
+    def is_done(self) -> bool:
         return self._process.poll() is not None
 
-    def end(self) -> None:
+    def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # the attempt, too: it is of the same session
+            os.killpg(self._process.pid, signal.SIGKILL)  # its attempts, too: they are in the same session
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
 
 
-class Thread:
-    """A sync to a third party's object, which only this process has. Its daemon thread cannot be killed, only left."""
+class SyncThread:
+    """A sync to a tracker object, which only this process has. Its daemon thread cannot be killed, only abandoned."""
 
     def __init__(self, directory: Path, destination: protocol.Destination):
         self.directory, self.destination = directory, destination
         _request(directory, destination)
-        self._over = threading.Event()
+        self._run_ended = threading.Event()
         self._thread = threading.Thread(target=self._update, name=f"sync to {destination.label}", daemon=True)
         self._thread.start()
 
     def _update(self) -> None:
-        with contextlib.suppress(Exception):  # the record says what is missing
-            replica.update(self.directory, self.destination, self._over.wait, self.destination.given)
+        with contextlib.suppress(Exception):  # the receipts say what is missing
+            replica.update(self.directory, self.destination, self._run_ended.wait, self.destination.tracker_object)
 
-    def run_is_over(self) -> None:
-        self._over.set()
+    def finish(self) -> None:
+        self._run_ended.set()
 
-    def ended(self) -> bool:
+    def is_done(self) -> bool:
         return not self._thread.is_alive()
 
-    def end(self) -> None:
-        """Leave it behind: a thread cannot be ended."""
+    def stop(self) -> None:
+        """Abandon it: a thread cannot be killed."""
 
 
-def start(directory: Path, destinations: Sequence[protocol.Destination]) -> list[Syncing]:
-    """Start to sync a run that is being recorded. One that cannot start is a warning, and left to a later `sync`."""
-    started: list[Syncing] = []
+def start(directory: Path, destinations: Sequence[protocol.Destination]) -> list[SyncJob]:
+    """Start to sync a run while it is recorded. A sync that cannot start is a warning; a later `sync` sends its events."""
+    started: list[SyncJob] = []
     for destination in destinations:
         try:
-            started.append((Thread if destination.given else Process)(directory, destination))
+            started.append((SyncThread if destination.tracker_object else SyncProcess)(directory, destination))
         except OSError as error:
-            print(f"warning: {destination.label}: not synced, since no process could be started: {error}", file=sys.stderr)
+            print(f"warning: {destination.label}: not synced, because its process did not start: {error}", file=sys.stderr)
     return started
 
 
-def finish(syncs: Sequence[Syncing], no_progress_s: float | None = None, at_most_s: float | None = None,
+def finish(syncs: Sequence[SyncJob], no_progress_s: float | None = None, at_most_s: float | None = None,
            ) -> list[receipts.SyncStatus]:
-    """Wait for the syncs of a run that is over, all within the same bounds; return what each replica then holds.
+    """Wait for the syncs of a run that has ended, all within the same limits; return the status of each replica.
 
     Args:
-      no_progress_s: end one that makes no progress for so long, by default NO_PROGRESS_S.
-      at_most_s: end one that talks to a server for longer, by default AT_MOST_S.
+      no_progress_s: stop one without progress for so long, by default NO_PROGRESS_S.
+      at_most_s: stop one that talks to a server for longer, by default AT_MOST_S.
     """
     no_progress_s, at_most_s = no_progress_s or NO_PROGRESS_S, at_most_s or AT_MOST_S
     started = time.monotonic()
     progress: dict[str, tuple[object, float]] = {}
     for each in syncs:
-        each.run_is_over()
+        each.finish()
     waiting = list(syncs)
-    while waiting := [each for each in waiting if not each.ended()]:
+    while waiting := [each for each in waiting if not each.is_done()]:
         now = time.monotonic()
         for each in list(waiting):
-            label, seen = each.destination.label, _progress(each)
-            if label not in progress or progress[label][0] != seen:
-                progress[label] = (seen, now)
+            label, current = each.destination.label, _progress(each)
+            if label not in progress or progress[label][0] != current:
+                progress[label] = (current, now)
             idle = now - progress[label][1]
             if idle > no_progress_s or (each.destination.mode != "offline" and now - started > at_most_s):
-                each.end()
+                each.stop()
                 waiting.remove(each)
-                _say_ended(each, f"ended after {idle:.0f} s without progress, {now - started:.0f} s in all")
+                _log_error(each, f"stopped after {idle:.0f} s without progress, {now - started:.0f} s in all")
         time.sleep(max(0.02, 3 * (time.monotonic() - now)))  # a long log takes a while to fold
     return [receipts.sync_status(each.directory, each.destination.label) for each in syncs]
 
 
 def sync(directory: Path | str, tracker: protocol.Choice, tracker_mode: str = "auto") -> list[receipts.SyncStatus]:
-    """Send what trackers are missing of a recorded run; return what each replica then holds.
+    """Send trackers the events of a recorded run that they are missing; return the status of each replica.
 
     Args:
-      tracker: names, comma-separated, or third parties' objects.
+      tracker: comma-separated names, or tracker objects.
       tracker_mode: "offline", "online", or "auto".
 
     Raises:
-      UserError: there is no such tracker, or another process syncs to it.
+      UserError: there is no such tracker, or another process syncs it.
     """
     directory = Path(directory)
     destinations = protocol.destinations(tracker, tracker_mode)
     if not destinations:
-        raise errors.UserError(f"--tracker: expected some of {', '.join(protocol.BACKENDS)}, found local, the record alone")
+        raise errors.UserError(f"--tracker: expected some of {', '.join(protocol.BACKENDS)}, found local; name one of them")
     for destination in destinations:
         for line in destination.announcements():
             print(line, file=sys.stderr)
-        with receipts.locked(receipts.log_of(directory, destination.label)):
-            pass  # refused here, in one line, and not in the log of a child
+        with receipts.locked(receipts.log_path(directory, destination.label)):
+            pass  # a busy replica is an error here, not in the log of a child process
     return finish(start(directory, destinations), PATIENCE_S, float("inf"))
 
 
 def _request(directory: Path, destination: protocol.Destination) -> Path:
-    """Note in the replica's log that it is wanted, so that it is known even if its sync never starts."""
-    path = receipts.log_of(directory, destination.label)
+    """Log that a replica is requested, so that it has a status even if its sync never starts."""
+    path = receipts.log_path(directory, destination.label)
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as log:
-        receipts.write(log, asked=destination.label)
+        receipts.write(log, requested=destination.label)
     return path
 
 
-def _progress(each: Syncing) -> object:
-    replica = receipts.sync_status(each.directory, each.destination.label)
+def _progress(each: SyncJob) -> object:
+    status = receipts.sync_status(each.directory, each.destination.label)
     size = 0
     if each.destination.mode == "offline":
         with contextlib.suppress(OSError):  # files come and go while they are counted
             for file in (each.directory / "sync" / each.destination.label).rglob("*"):
                 size += file.stat().st_size
-    return replica.confirmed, replica.waits, replica.state == "complete", size
+    return status.confirmed, status.waits, status.state == "complete", size
 
 
-def _say_ended(each: Syncing, reason: str) -> None:
-    with contextlib.suppress(OSError), receipts.log_of(each.directory, each.destination.label).open("a") as log:
+def _log_error(each: SyncJob, reason: str) -> None:
+    with contextlib.suppress(OSError), receipts.log_path(each.directory, each.destination.label).open("a") as log:
         receipts.write(log, error=reason)

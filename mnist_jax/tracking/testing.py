@@ -1,7 +1,7 @@
-"""The contract of a tracker, to be run by whoever writes one: `contract.prove(create, folder)` in a test of theirs.
+"""Tests a third-party tracker against the protocol: call `testing.prove(create, folder)` in a test.
 
-    def test_my_tracker_keeps_the_contract(tmp_path):
-        contract.prove(lambda: MyTracker("some", "settings"), tmp_path)
+    def test_my_tracker_keeps_the_protocol(tmp_path):
+        testing.prove(lambda: MyTracker("some", "settings"), tmp_path)
 """
 
 from __future__ import annotations
@@ -17,53 +17,54 @@ from mnist_jax import events
 from mnist_jax.record import reader, writer
 from mnist_jax.tracking import protocol, replica
 
-# What a receipt may say of a kind that is supported so.
-LEVELS = {"native": ("sent", "converted", "sampled"), "converted": ("sent", "converted", "sampled"), "unsupported": ("unsupported",)}
+# The states that a receipt may have, by the level of the support.
+LEVELS = {"native": ("sent", "converted", "sampled"), "converted": ("sent", "converted", "sampled"),
+          "unsupported": ("unsupported",)}
 
 
-class Broken(AssertionError):
-    """A promise of the contract does not hold; the message says which."""
+class ProtocolError(AssertionError):
+    """A tracker breaks the protocol; the message says where."""
 
 
 def prove(create: Callable[[], protocol.Tracker], folder: Path) -> None:
-    """Prove that a tracker keeps the contract.
+    """Prove that a tracker keeps the protocol.
 
     Args:
-      create: returns an unopened tracker; each of them leads to the same place.
-      folder: an empty folder for the records of the proof.
+      create: returns an unopened tracker, always of the same destination.
+      folder: an empty folder for the records of the test.
 
     Raises:
-      Broken: it does not.
+      ProtocolError: it does not.
     """
     tracker = create()
     _require(str(tracker.name).isidentifier(), f"name: expected an identifier, found {tracker.name!r}")
     _prove_support(tracker)
-    _prove_delivery(create, folder / "whole", every_kind)
-    _prove_delivery(create, folder / "odd", odd_values)
-    _prove_continuation(create, folder / "continued")
+    _prove_sync(create, folder / "whole", every_kind)
+    _prove_sync(create, folder / "odd", odd_values)
+    _prove_resume(create, folder / "resumed")
 
 
-def every_kind(recorder: writer.RunWriter) -> list[events.Event]:
-    """Return events of every kind, as an ordinary run has them; their blobs are kept in the record."""
-    data, picture, text = "0" * 64, recorder.blob(png(), "pixel.png"), recorder.blob(b"print()\n", "run.py")
+def every_kind(run_writer: writer.RunWriter) -> list[events.Event]:
+    """Return events of every kind, as of an ordinary run; their blobs are written into the record."""
+    data, picture, text = "0" * 64, run_writer.blob(png(), "pixel.png"), run_writer.blob(b"print()\n", "run.py")
     steps = np.arange(1, 6)
     return [
         events.Status(0, "running"),
         events.Environment({"python": "3.11", "cores": 2, "packages/jax": "0.10.2", "gpu": None, "shared": True}),
-        events.Source("c" * 40, "main", "https://host/repository", True, recorder.blob(b"+x\n", "uncommitted.diff"), (text,)),
+        events.Source("c" * 40, "main", "https://host/repository", True, run_writer.blob(b"+x\n", "uncommitted.diff"), (text,)),
         events.Dataset("digits", "train", "1", data, 3, (28, 28, 1), "embedded", (1, 1, 1)),
         events.Hyperparameters({"optimizer.learning_rate": 0.1, "model.features": [32, 64], "name": "x", "none": None}),
         events.Metrics(steps, {"train/loss": 1 / steps, "train/accuracy": steps / 5}, 1.7e9 + steps),
         events.Image("filters", 5, picture, "a pixel"),
-        events.Artifact("table", recorder.blob(b"a,b\n1,2\n", "table.csv"), "table", {"rows": 1}),
+        events.Artifact("table", run_writer.blob(b"a,b\n1,2\n", "table.csv"), "table", {"rows": 1}),
         events.Text("note", 5, "done"),
-        events.Model("model", "1", 5, recorder.blob(b"weights", "model.zip"), (data,), (), {"test/accuracy": 0.9}, {"a": 1}),
+        events.Model("model", "1", 5, run_writer.blob(b"weights", "model.zip"), (data,), (), {"test/accuracy": 0.9}, {"a": 1}),
         events.Status(5, "finished"),
     ]
 
 
-def odd_values(recorder: writer.RunWriter) -> list[events.Event]:
-    """Return what is hard to hold: non-finite and negative zero values, large steps, long names, empty and huge texts."""
+def odd_values(run_writer: writer.RunWriter) -> list[events.Event]:
+    """Return events at the limits: non-finite values, negative zero, large steps, long names, empty and huge texts."""
     odd = np.array([1.5, np.nan, np.inf, -np.inf, -0.0, float(np.float32(0.1)), float.fromhex("0x1.fcp-3")])  # bfloat16 last
     steps = np.array([1, 2, 3, 4, 5, 2**31 + 1, 2**40])
     return [
@@ -75,67 +76,66 @@ def odd_values(recorder: writer.RunWriter) -> list[events.Event]:
         events.Environment({"infinite": float("inf")}),
         events.Text("empty", 1, ""), events.Text("same", 1, "once"), events.Text("same", 1, "twice"),
         events.Text("huge", 1, "é" * 5 * 2**20),
-        events.Artifact("nothing", recorder.blob(b"", "nothing"), "file", {}),
+        events.Artifact("nothing", run_writer.blob(b"", "nothing"), "file", {}),
         events.Status(2**40, "diverged"),
     ]
 
 
 def _prove_support(tracker: protocol.Tracker) -> None:
     for kind in events.KINDS.values():
-        _require(kind in tracker.support, f"support: expected every kind of event, found none for {kind.__name__}")
+        _require(kind in tracker.support, f"support: expected an entry for every kind of event, found none for {kind.__name__}")
         level, note = tracker.support[kind].level, tracker.support[kind].note
         _require(level in LEVELS, f"support of {kind.__name__}: expected one of {', '.join(LEVELS)}, found {level!r}")
         _require(note, f"support of {kind.__name__}: expected a note that says how, or why not")
 
 
-def _prove_delivery(create: Callable[[], protocol.Tracker], directory: Path,
-                    facts_of: Callable[[writer.RunWriter], list[events.Event]]) -> None:
-    """Every event has a receipt, and the receipt agrees with what the tracker says of its support."""
-    with _record(directory, directory.name) as recorder:
-        facts = facts_of(recorder)
-        recorder.append(*facts)
-        recorder.close("finished")
-    tracker = _Watched(create())
-    _deliver(directory, tracker)
+def _prove_sync(create: Callable[[], protocol.Tracker], directory: Path,
+                facts_of: Callable[[writer.RunWriter], list[events.Event]]) -> None:
+    """Prove that every event has a receipt that agrees with the support that the tracker declares."""
+    with _record(directory, directory.name) as run_writer:
+        facts = facts_of(run_writer)
+        run_writer.append(*facts)
+        run_writer.close("finished")
+    tracker = _Recorder(create())
+    _sync(directory, tracker)
     for event, receipt in zip(facts, tracker.receipts, strict=True):
         call, level = f"write({type(event).__name__})", tracker.support[type(event)].level
         _require(isinstance(receipt, protocol.Receipt), f"{call}: expected a Receipt, found {receipt!r}")
-        refusable = ("failed",) if directory.name == "odd" else ()
-        _require(receipt.state in (*LEVELS[level], *refusable),
-                 f"{call}: its support says {level}, its receipt {receipt.state}: {receipt.note}")
+        allowed = (*LEVELS[level], "failed") if directory.name == "odd" else LEVELS[level]
+        _require(receipt.state in allowed, f"{call}: its support says {level}, its receipt {receipt.state}: {receipt.note}")
         _require(receipt.state == "sent" or receipt.note, f"{call}: a receipt that is not sent needs a note")
-    _require(tracker.where and isinstance(tracker.where, str), f"open: expected where to look, found {tracker.where!r}")
+    _require(tracker.where and isinstance(tracker.where, str), f"open: expected an address to look at, found {tracker.where!r}")
     try:
         tracker.close("finished", 10.0)
     except Exception as error:
-        raise Broken(f"contract of a tracker: close: a second call does nothing, found {error!r}") from error
+        raise ProtocolError(f"tracker: close: expected a second call to do nothing, found {error!r}") from error
 
 
-def _prove_continuation(create: Callable[[], protocol.Tracker], directory: Path) -> None:
-    """A second tracker continues where the first was left without a close, and is told what was confirmed."""
-    with _record(directory, "continued") as recorder:
-        facts = every_kind(recorder)
-        recorder.append(*facts[:6])
-        first = _Watched(create())
-        first.close = _lost  # type: ignore[method-assign]
-        status = replica.update(directory, protocol.Destination(first.name, "given"), tracker=first)
+def _prove_resume(create: Callable[[], protocol.Tracker], directory: Path) -> None:
+    """Prove that a second tracker resumes where the first was lost without a close, from the confirmed events."""
+    with _record(directory, "resumed") as run_writer:
+        facts = every_kind(run_writer)
+        run_writer.append(*facts[:6])
+        first = _Recorder(create())
+        first.close = _raise_lost  # type: ignore[method-assign]
+        status = replica.update(directory, protocol.Destination(first.name, "object"), tracker=first)
         _require(status.confirmed == 6, f"expected receipts for 6 events, found {status.confirmed}: {status.error}")
-        recorder.append(*facts[6:])
-        recorder.close("finished")
-    second = _Watched(create())
-    _deliver(directory, second)
-    _require(second.earlier == facts[:6] and len(second.receipts) == 5, "open: expected to be told of the confirmed events")
+        run_writer.append(*facts[6:])
+        run_writer.close("finished")
+    second = _Recorder(create())
+    _sync(directory, second)
+    _require(second.earlier == facts[:6] and len(second.receipts) == 5, "open: expected the 6 confirmed events as `earlier`")
 
 
-def _deliver(directory: Path, tracker: _Watched) -> None:
-    status = replica.update(directory, protocol.Destination(tracker.name, "given"), tracker=tracker)
-    recorded = len(reader.read(directory).entries)
-    _require(status.state == "complete" and status.confirmed == recorded,
-             f"expected receipts for {recorded} events and a close, found {status.confirmed}: {status.error}")
+def _sync(directory: Path, tracker: _Recorder) -> None:
+    status = replica.update(directory, protocol.Destination(tracker.name, "object"), tracker=tracker)
+    event_count = len(reader.read(directory).entries)
+    _require(status.state == "complete" and status.confirmed == event_count,
+             f"expected receipts for {event_count} events and a close, found {status.confirmed}: {status.error}")
 
 
-class _Watched:
-    """A tracker that remembers what it was told and what it answered."""
+class _Recorder:
+    """A tracker that records the calls of another and its receipts."""
 
     def __init__(self, tracker: protocol.Tracker):
         self._tracker = tracker
@@ -167,8 +167,8 @@ class _Watched:
         self._tracker.close(status, timeout_s)
 
 
-def _lost(status: str, timeout_s: float) -> None:
-    raise ConnectionError("the first tracker of the proof is lost before it is closed")
+def _raise_lost(status: str, timeout_s: float) -> None:
+    raise ConnectionError("the test loses the first tracker before it is closed")
 
 
 def _record(directory: Path, name: str) -> writer.RunWriter:
@@ -177,11 +177,11 @@ def _record(directory: Path, name: str) -> writer.RunWriter:
 
 def _require(holds: object, promise: str) -> None:
     if not holds:
-        raise Broken(f"contract of a tracker: {promise}")
+        raise ProtocolError(f"tracker: {promise}")
 
 
 def png() -> bytes:
-    """Return the smallest picture: one black pixel."""
+    """Return a PNG file of one black pixel."""
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

@@ -1,6 +1,6 @@
-"""A value as one field of a tracker: what a field cannot hold becomes JSON text, and the way back is exact.
+"""Encodes values for the fields of a tracker: a value that a field cannot hold becomes JSON text.
 
-The first two functions are each other's inverse, so that the text "null" and the value None never become one another.
+`decode` is the exact inverse of `encode`: the text "null" and the value None stay apart.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mnist_jax import events
 
 Field = str | int | float | bool
 
-_EXACT = 2**53  # a server keeps a larger integer as a rounded float
+_EXACT = 2**53  # a server rounds a larger integer to a float
 _FIRST_CHARACTERS = frozenset('"[{nNI-0123456789')
 
 
-def stored(value: Any) -> Field:
+def encode(value: Any) -> Field:
     """Return a value that a field holds exactly: itself, or JSON text for a list, None, a non-finite or large number."""
     if isinstance(value, bool):
         return value
@@ -31,9 +31,9 @@ def stored(value: Any) -> Field:
     return json.dumps(value)
 
 
-def value(held: Any) -> Any:
-    """Return the value that `stored` put into a field."""
-    return json.loads(held) if isinstance(held, str) and _is_encoded(held) else held
+def decode(field: Any) -> Any:
+    """Return the value that `encode` put into a field."""
+    return json.loads(field) if isinstance(field, str) and _is_encoded(field) else field
 
 
 def _is_encoded(text: str) -> bool:
@@ -51,6 +51,6 @@ def _is_encoded(text: str) -> bool:
 
 
 def seal(event: events.Event) -> str:
-    """Return the SHA-256 of an event's kind and JSON, for a format without checksums; blobs are in it by their digests."""
-    said = json.dumps([type(event).__name__, events.to_json(event)], sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(said.encode()).hexdigest()
+    """Return the SHA-256 of an event's kind and JSON, for a format without checksums; it covers blobs by their digests."""
+    text = json.dumps([type(event).__name__, events.to_json(event)], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

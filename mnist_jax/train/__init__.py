@@ -1,1 +1,1 @@
-"""Training: pure compiled functions, the loop around them, and the runs that they make. jax, flax and optax are used here."""
+"""Training: pure compiled functions, the loop around them, and the recorded runs. Only this room uses jax, flax and optax."""

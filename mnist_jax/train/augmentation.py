@@ -1,4 +1,4 @@
-"""Random warps of images on the device, drawn anew for every image and step: shift, rotation, scale, and a smooth field.
+"""Random warps of images on the device, different for every image and step: shift, rotation, scale, and a smooth field.
 
 The four are those of Simard, Steinkraus and Platt, "Best practices for convolutional neural networks applied to visual
 document analysis", ICDAR 2003; the smooth field is a coarse grid of random shifts, interpolated.

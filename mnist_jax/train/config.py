@@ -1,6 +1,6 @@
 """The config of an experiment as frozen dataclasses, and the only reader of a ConfigDict.
 
-Every value is checked here, once; nothing further in receives the config or checks again.
+Every value is checked here, once; no other module receives the ConfigDict or checks a value again.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class DatasetConfig:
     data_dir: str  # "" looks where TFDS looks, then downloads; else a TFDS folder or a folder of IDX files
     validation_examples: int  # held out of train
     split_seed: int  # which ones; never depends on `seed`
-    keep: bool  # record the data itself as an artifact, too, and so send it to the trackers
+    keep: bool  # record the data itself as an artifact, which is synced to the trackers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class AugmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    every_s: float  # at least so long between two; 0 makes one after every chunk, about a second
+    every_s: float  # seconds between two, at least; 0: after every chunk, about a second
     keep: int  # the newest ones
 
 
@@ -107,8 +107,8 @@ class ExperimentConfig:
     checkpoint: CheckpointConfig
 
 
-def checked(config: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:
-    """Return a checked config of either form."""
+def as_experiment(config: ExperimentConfig | Mapping[str, Any]) -> ExperimentConfig:
+    """Return the checked config of an ExperimentConfig or a mapping."""
     return check(config) if isinstance(config, ExperimentConfig) else from_config(config)
 
 
@@ -126,7 +126,7 @@ def from_config(config: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def check(experiment: ExperimentConfig) -> ExperimentConfig:
-    """Return the config if every value is in range; one that is built directly goes through here, too."""
+    """Return the config. Raises UserError if a value is out of range."""
     model, optimizer, dataset = experiment.model, experiment.optimizer, experiment.dataset
     require("name", experiment.name, experiment.name.strip() == experiment.name != "" and experiment.name.isprintable()
              and "/" not in experiment.name and len(experiment.name) <= 200, "a printable name without slashes")
@@ -167,7 +167,7 @@ def check_examples(experiment: ExperimentConfig, examples: int) -> None:
 
 
 def build(kind: type, values: Any, prefix: str, model: type) -> Any:
-    """Return a dataclass of settings from a mapping that has every key; `model` is the class of its model."""
+    """Return a dataclass of settings from a mapping with every key; `model` is the class of its model settings."""
     hints = typing.get_type_hints(kind)
     if not hasattr(values, "keys"):
         raise errors.UserError(f"config.{prefix[:-1]}: expected a group of settings, found {values!r}")
@@ -186,11 +186,11 @@ def build(kind: type, values: Any, prefix: str, model: type) -> Any:
         elif dataclasses.is_dataclass(hint):
             fields[key] = build(typing.cast(type, hint), value, f"{path}.", model)
         else:
-            fields[key] = _typed(path, value, hint)
+            fields[key] = _convert(path, value, hint)
     return kind(**fields)
 
 
-def _typed(path: str, value: Any, hint: Any) -> Any:
+def _convert(path: str, value: Any, hint: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint is str and isinstance(value, str):
         return value
@@ -201,14 +201,14 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
     if hint is float and is_number and math.isfinite(value):
         return float(value)
     if hint in (tuple[int, ...], tuple[float, ...]) and isinstance(value, list | tuple):
-        return tuple(_typed(f"{path}[{index}]", item, typing.get_args(hint)[0]) for index, item in enumerate(value))
-    words = {str: "text", bool: "True or False", int: "an integer", float: "a finite number",
-             tuple[float, ...]: "a list of numbers"}.get(hint, "a list of integers")
-    raise errors.UserError(f"config.{path}: expected {words}, found {value!r} ({type(value).__name__})")
+        return tuple(_convert(f"{path}[{index}]", item, typing.get_args(hint)[0]) for index, item in enumerate(value))
+    expected = {str: "text", bool: "True or False", int: "an integer", float: "a finite number",
+                tuple[float, ...]: "a list of numbers"}.get(hint, "a list of integers")
+    raise errors.UserError(f"config.{path}: expected {expected}, found {value!r} ({type(value).__name__})")
 
 
 def require(path: str, value: Any, holds: Any, expected: str) -> None:
-    """Raise UserError unless a value holds."""
+    """Raise UserError unless a condition on a value holds."""
     if not holds:
         raise errors.UserError(f"config.{path}: expected {expected}, found {value!r}; change --config.{path}")
 
@@ -221,8 +221,8 @@ def _fraction(path: str, value: float) -> None:
     require(path, value, 0 <= value < 1, "a number of at least 0 and below 1")
 
 
-def one_of(path: str, value: Any, known: Any) -> None:
-    """Raise UserError unless a value is a known word."""
-    if not isinstance(value, str) or value not in known:
-        hint = errors.suggestion(value, known) if isinstance(value, str) else ""
-        raise errors.UserError(f"config.{path}: expected one of {', '.join(known)}; found {value!r}{hint}")
+def one_of(path: str, value: Any, choices: Any) -> None:
+    """Raise UserError unless a value is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        hint = errors.suggestion(value, choices) if isinstance(value, str) else ""
+        raise errors.UserError(f"config.{path}: expected one of {', '.join(choices)}; found {value!r}{hint}")

@@ -1,4 +1,4 @@
-"""Config files: found by their path, or by their name among those that come with the package, and run as code."""
+"""Loads config files, by their path or by the name of one in the package. A config file is run as code."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from mnist_jax import errors
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_PACKAGED = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # where it is installed, and in a clone
+_PACKAGED = (_PACKAGE / "configs", _PACKAGE.parent / "configs")  # of an installation, and of a clone
 
 
 def load_config(path: str | Path) -> Any:
     """Return the ConfigDict of a config file, such as "configs/cnn.py" or "cnn.py:digits". The file is run as code.
 
     Args:
-      path: a file, and after a colon what its get_config is called with. A file that exists wins over a packaged one.
+      path: a file, and after a colon the argument of its get_config. An existing file has priority over a packaged one.
 
     Raises:
       UserError: there is no such file, or it has no get_config.
@@ -33,17 +33,18 @@ def load_config(path: str | Path) -> Any:
 
 
 def resolve(path: str) -> str:
-    """Return the path of a config file that exists: "configs/cnn.py:digits" and "cnn.py:digits" find the packaged one, too.
+    """Return the path of an existing config file; "configs/cnn.py:digits" and "cnn.py:digits" also find the packaged one.
 
     Raises:
       UserError: there is no such file.
     """
     name, colon, argument = path.partition(":")
     if name.endswith(".py"):
-        packaged = [folder / Path(name).name for folder in _PACKAGED] if Path(name).parent in (Path("."), Path("configs")) else []
+        is_short = Path(name).parent in (Path("."), Path("configs"))
+        packaged = [folder / Path(name).name for folder in _PACKAGED] if is_short else []
         for file in (Path(name), *packaged):
             if file.is_file():
                 return f"{file}{colon}{argument}"
-    known = sorted({file.name for folder in _PACKAGED for file in folder.glob("*.py")})
-    raise errors.UserError(f"config: expected a Python file such as configs/cnn.py, or one of the packaged {', '.join(known)}; "
-                           f"found no file {name!r}{errors.suggestion(Path(name).name, known)}")
+    names = sorted({file.name for folder in _PACKAGED for file in folder.glob("*.py")})
+    raise errors.UserError(f"config: expected a Python file such as configs/cnn.py, or one of the packaged {', '.join(names)}; "
+                           f"found no file {name!r}{errors.suggestion(Path(name).name, names)}")

@@ -1,7 +1,7 @@
-"""One program over many devices, of one process or several: a batch is split over them, or the members of a sweep are.
+"""Runs one program on many devices, of one process or several: they share a batch, or the members of a sweep.
 
-Everything else is on each. The same global batch, so the same experiment; sums are taken in another order, so the numbers
-differ in the last bits.
+Everything else is replicated. The global batch is the same, so the experiment is the same; sums are in another order, so the
+numbers differ in the last bits.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mnist_jax import errors
 
-_BATCH, _MEMBERS = "batch", "members"  # what the devices of a mesh share
+_BATCH, _MEMBERS = "batch", "members"  # the axis that the devices of a mesh share
 
 
 def connect(coordinator: str | None = None, processes: int | None = None, index: int | None = None,
             environment: Mapping[str, str] = os.environ) -> None:
-    """Join the processes of one run, before jax is first used. On TPU pods and under SLURM jax finds out by itself.
+    """Join the processes of one run, before jax is first used. On TPU pods and under SLURM jax finds them itself.
 
     Raises:
-      UserError: some of the three are given and others are not, or the processes cannot be joined.
+      UserError: only some of the three arguments are set, or the processes cannot be joined.
     """
-    given = [coordinator is not None, processes is not None, index is not None]
-    if any(given) and not all(given):
+    is_set = [coordinator is not None, processes is not None, index is not None]
+    if any(is_set) and not all(is_set):
         raise errors.UserError("expected --coordinator, --processes and --process_index together, found only some of them")
-    # SLURM_NTASKS is that of the job, and set in a batch script that starts one process, too.
-    found = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
-    if not any(given) and not found:
+    # SLURM_NTASKS is of the job, and is also set in a batch script that starts one process.
+    is_cluster = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+    if not any(is_set) and not is_cluster:
         return
     if index is not None and processes is not None and not 0 <= index < processes:
         raise errors.UserError(f"--process_index: expected a number from 0 to {processes - 1}, found {index}")
@@ -102,19 +102,19 @@ def each_its_members(mesh: Mesh | None, function: Callable[..., Any], *dealt: bo
 
 
 def from_primary(tree: Any) -> Any:
-    """Return what the primary process has of a pytree of numpy arrays or numbers, on all of them."""
+    """Return the primary process's pytree of numpy arrays or numbers in every process."""
     if jax.process_count() == 1:
         return tree
     from jax.experimental import multihost_utils
 
-    def as_given(leaf: Any, sent: Any) -> Any:
-        return np.asarray(sent) if isinstance(leaf, np.ndarray) else type(leaf)(sent)
+    def like(leaf: Any, value: Any) -> Any:
+        return np.asarray(value) if isinstance(leaf, np.ndarray) else type(leaf)(value)
 
-    return jax.tree.map(as_given, tree, multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree)))
+    return jax.tree.map(like, tree, multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree)))
 
 
 def any_of(value: bool) -> bool:
-    """Return whether it is true in any process."""
+    """Return whether a value is true in any process."""
     if jax.process_count() == 1:
         return value
     from jax.experimental import multihost_utils

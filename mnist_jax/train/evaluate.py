@@ -1,4 +1,4 @@
-"""What a trained state comes to on the test set: scores, pictures, predictions and the model, all recorded."""
+"""Evaluates a trained state on the test set, and records scores, pictures, predictions and the model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mnist_jax.tracking import run as tracking_run
 from mnist_jax.train import config, export, metric_names, plots, pytree, recorder, step
 
 
-def record_all(run: tracking_run.Run, experiment: config.ExperimentConfig, loaded: splits.Splits, program: step.Program,
+def record_all(run: tracking_run.Run, experiment: config.ExperimentConfig, data: splits.Splits, program: step.Program,
                state: step.State, test_data: step.Data) -> None:
     """Evaluate on the test set, and record the results and the model."""
     test = jax.device_get(step.compiled(program).evaluate(state.parameters, test_data))
@@ -30,24 +30,24 @@ def record_all(run: tracking_run.Run, experiment: config.ExperimentConfig, loade
     probabilities = predict.softmax(np.asarray(test.logits))
     predicted = probabilities.argmax(1)
     matrix = np.zeros((10, 10), np.int64)
-    np.add.at(matrix, (loaded.test.labels, predicted), 1)
+    np.add.at(matrix, (data.test.labels, predicted), 1)
     first_layer = next(parameters[path] for path in ("conv1/kernel", "dense1/kernel") if path in parameters)
     record = reader.read(run.directory)
     parent = lineage.parent(record)
     parents = (parent["model_sha256"],) if parent and parent["model_sha256"] else ()
     pictures = {
-        "samples": (plots.samples(loaded.train.images, loaded.train.labels), "the first training images of each class"),
+        "samples": (plots.samples(data.train.images, data.train.labels), "the first training images of each class"),
         "confusion_matrix": (plots.confusion_matrix(matrix), "test set: rows the true class, columns the predicted one"),
-        "mistakes": (plots.mistakes(loaded.test.images, loaded.test.labels, probabilities),
+        "mistakes": (plots.mistakes(data.test.images, data.test.labels, probabilities),
                      "test set: the most confident mistakes"),
         "filters": (plots.filters(first_layer), "weights of the first layer"),
         "learning_curves": (plots.curves(record.series()), "losses and accuracies over steps"),
     }
     facts: list[events.Event] = [events.Image(name, last_step, run.blob(png, f"{name}.png"), caption)
                                  for name, (png, caption) in pictures.items()]
-    table = run.blob(_predictions(loaded.test.labels, predicted, probabilities), "test_predictions.csv")
-    facts.append(events.Artifact("test_predictions", table, "table", {"rows": len(loaded.test)}))
-    digests = tuple(split.digest for _, split in loaded.items())
+    table = run.blob(_predictions(data.test.labels, predicted, probabilities), "test_predictions.csv")
+    facts.append(events.Artifact("test_predictions", table, "table", {"rows": len(data.test)}))
+    digests = tuple(split.digest for _, split in data.items())
     origin = {"name": experiment.name, "run": run.info.id, "step": last_step, "model": experiment.model.name,
               "dataset": experiment.dataset.name, "datasets": list(digests), "scores": scores}
     blob = run.blob(export.model_bytes(experiment, state.parameters, origin), f"{experiment.name}.model.zip")

@@ -1,6 +1,6 @@
-"""Configs in, recorded runs out: begun, resumed, or found finished. One run is a sweep of one: both pass `train_runs`.
+"""Trains a config as a recorded run, new or resumed. One run is a sweep of one: both call `train_runs`.
 
-Nothing here waits for a tracker before the runs are over; the record is the truth, and only it may stop a run.
+Nothing here waits for a tracker before the runs have ended; only the record may stop a run.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from mnist_jax.train import devices, fit, metric_names, profile, signals, step
 
 ENDED = ("finished", "diverged")  # the statuses of a run that is not resumed
 _REPRODUCTION = "reproduction"  # tag of a run that repeats its parent from the beginning
-# What a child may not change, since the state of its parent would not fit or would mean something else.
-_PARENTS_OWN = ("model.", "dataset.", "batch_size", "optimizer.name")
+# Settings that a child must share with its parent, since the parent's state depends on them.
+_FIXED_BY_PARENT = ("model.", "dataset.", "batch_size", "optimizer.name")
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run came to."""
+    """The result of a run."""
 
     directory: Path
     status: str
     metrics: Mapping[str, float]  # last value of each
     seconds: float
     events: int  # recorded
-    sync: tuple[receipts.SyncStatus, ...]  # what each tracker holds
+    sync: tuple[receipts.SyncStatus, ...]  # of each tracker
 
 
 class ParentState(NamedTuple):
-    """What a child starts from."""
+    """The state that a child starts from."""
 
     id: str
-    fact: events.Text  # what the child records of it
+    fact: events.Text  # which the child records
     saved: checkpoint.Checkpoint
 
 
 class Plan(NamedTuple):
-    """A run that is to be trained, and what there is of it already."""
+    """A run to train, with its record if it exists."""
 
     experiment: configs.ExperimentConfig
     directory: Path | None  # None: a new one
@@ -68,11 +68,11 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
         command: Sequence[str] = (), profile_to: str | Path | None = None, started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and sync it to trackers.
 
-    The same `workdir` again resumes a run that was killed, interrupted or out of disk, to the same bits as if it never had
-    been; a finished one is returned as it is.
+    With the `workdir` of an existing run, it resumes a run that was killed, interrupted or out of disk space, with the same
+    bits as without the interruption; the result of a finished run is returned as it is.
 
     Args:
-      config: a checked config, or a ConfigDict with every key.
+      config: an ExperimentConfig, or a ConfigDict with every key.
       tracker: comma-separated names, or third parties' objects; "local" is the record alone.
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default `runs/<time>-<name>`.
@@ -82,25 +82,25 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
       watch: show a progress bar where there is a terminal.
       script: files to record as source beside this package: the script and the config file.
       command: the command line that started the run.
-      profile_to: a folder for jax's trace of the training and a table of the start-up, which is printed, too.
+      profile_to: a folder for jax's trace of the training and a table of the startup, which is also printed.
       started: unix time at which the program started, for system/seconds_to_first_step.
 
     Raises:
       UserError: a setting, the data, the tracker or the directory is not as expected.
-      RecordError: the record cannot be written, is damaged, or says something else than this run does.
-      KeyboardInterrupt, SystemExit: SIGINT or SIGTERM came; what was reached is recorded, and a checkpoint saved.
+      RecordError: the record cannot be written, is damaged, or differs from this run.
+      KeyboardInterrupt, SystemExit: on SIGINT or SIGTERM, after the record and a checkpoint are written.
     """
     started = started or time.time()
     startup = profile.Startup(started)
     startup.mark("python, flags, imports")
-    experiment = configs.checked(config)
+    experiment = configs.as_experiment(config)
     refuse_mistakes(experiment, tracker, tracker_mode)
     existing_run, primary = None, devices.is_primary()
     if primary and workdir and (Path(workdir) / "run.json").exists():
         existing_run = find_existing(Path(workdir), experiment, None if reproduces else parent)
     if devices.any_of(existing_run is not None and existing_run.status in ENDED):
         if existing_run:
-            print(f"{workdir}: this run was {existing_run.status} before; nothing is trained", file=sys.stderr)
+            print(f"{workdir}: this run is {existing_run.status} already; nothing is trained", file=sys.stderr)
         return _result_of(existing_run) if existing_run else Result(Path(workdir or ""), "finished", {}, 0.0, 0, ())
     startup.mark("devices")
     prepared = fit.prepare(experiment, [existing_run] if existing_run else [])
@@ -109,43 +109,44 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
         primary and parent and not (existing_run and lineage.parent(existing_run))) else None
     tags = (experiment.model.name, experiment.dataset.name, *([_REPRODUCTION] if reproduces else []))
     with contextlib.ExitStack() as stack:
-        if not primary:  # it leaves no trace
+        if not primary:  # it records nothing
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
         plan = Plan(experiment, Path(workdir) if workdir else None, existing_run,
                     reproduces or (parent_state.id if parent_state else None), parent_state, tags)
-        (trained,) = train_runs([plan], prepared, tracker=tracker, tracker_mode=tracker_mode, watch=watch, script=script,
+        (finished_run,) = train_runs([plan], prepared, tracker=tracker, tracker_mode=tracker_mode, watch=watch, script=script,
                                 command=command, stop_after=stop_after, startup=startup, profile_to=profile_to)
     if profile_to:
-        table = startup.table(trained.last)
+        table = startup.table(finished_run.last)
         Path(profile_to, "startup.txt").write_text(f"{table}\n")
         print(table)
-    return Result(trained.directory, trained.status, trained.last, time.time() - started, trained.event_count, tuple(trained.sync))
+    return Result(finished_run.directory, finished_run.status, finished_run.last, time.time() - started,
+                  finished_run.event_count, tuple(finished_run.sync))
 
 
 def train_runs(plans: Sequence[Plan], prepared: fit.PreparedData, *, tracker: protocol.Choice, tracker_mode: str, watch: bool,
                startup: profile.Startup, script: Sequence[str | Path] = (), command: Sequence[str] = (),
                stop_after: int | None = None, profile_to: str | Path | None = None, workdir: Path | None = None,
                ) -> list[tracking_run.Run]:
-    """Begin or resume the record of each run, train all of them in one program, and close them.
+    """Start or resume the record of each run, train all runs in one program, and close them.
 
     Args:
-      workdir: what a person gives as --workdir to resume, where that is not the run's own directory.
+      workdir: the --workdir that resumes them, where it is not the run's own directory.
     """
     with contextlib.ExitStack() as stack:
         stop_signals = stack.enter_context(signals.Signals())
         members: list[fit.MemberRun] = []
-        stack.callback(_say_how_to_resume, stop_signals, members, workdir)
+        stack.callback(_print_how_to_resume, stop_signals, members, workdir)
         for plan in plans:
-            recorded = stack.enter_context(tracking_run.track(
+            member_run = stack.enter_context(tracking_run.track(
                 plan.experiment.name, dataclasses.asdict(plan.experiment), tracker=tracker, tracker_mode=tracker_mode,
                 workdir=plan.directory, tags=plan.tags, parent=plan.parent, existing_run=plan.existing_run,
                 steps_per_epoch=prepared.program.steps_per_epoch, command=command, script=script, created=startup.started))
-            if plan.parent_state:  # the state first: what is recorded is there
-                checkpoint.copy(plan.parent_state.saved, recorded.directory)
-                recorded.append(plan.parent_state.fact)
-            members.append(fit.MemberRun(recorded, plan.experiment, _recorded_step(plan)))
+            if plan.parent_state:  # the state first, since the event refers to it
+                checkpoint.copy(plan.parent_state.saved, member_run.directory)
+                member_run.append(plan.parent_state.fact)
+            members.append(fit.MemberRun(member_run, plan.experiment, _recorded_step(plan)))
         startup.mark("record, and start of trackers")
-        with profile.traced(profile_to):
+        with profile.trace(profile_to):
             fit.fit(members, prepared, stop_signals, stop_after=stop_after, watch=watch, started=startup.started)
         for member in members:
             member.run.close()
@@ -154,7 +155,7 @@ def train_runs(plans: Sequence[Plan], prepared: fit.PreparedData, *, tracker: pr
 
 
 def refuse_mistakes(experiment: configs.ExperimentConfig, tracker: protocol.Choice, tracker_mode: str) -> None:
-    """Raise UserError for what should not wait for the data: a credential in the config, a tracker that is none."""
+    """Raise UserError for mistakes that need no data: a credential in the config, an unknown tracker."""
     secrets.refuse(dict(nested.flatten(dataclasses.asdict(experiment))))
     protocol.destinations(tracker, tracker_mode)
 
@@ -166,8 +167,8 @@ def find_existing(directory: Path, experiment: configs.ExperimentConfig, parent:
         raise errors.UserError(f"{directory}: expected the run of this config, found one with other settings: "
                                f"{', '.join(differing)}; choose another workdir")
     if not parent and record.run.parent and _REPRODUCTION not in record.run.tags and not lineage.parent(record):
-        raise errors.UserError(f"{directory}: expected the state of its parent, found a child that was stopped before it had "
-                               f"one; name the parent again with --parent")
+        raise errors.UserError(f"{directory}: expected a child with the state of its parent, found one that was stopped before "
+                               f"it was copied; name the parent again with --parent")
     if parent and record.run.parent != reader.read(parent).run.id:
         raise errors.UserError(f"{directory}: expected a child of {parent}, found a run with "
                                f"{'another parent' if record.run.parent else 'no parent'}; choose another workdir")
@@ -175,7 +176,7 @@ def find_existing(directory: Path, experiment: configs.ExperimentConfig, parent:
 
 
 def keep_compiled(folder: Path) -> None:
-    """Keep compiled programs on disk for the next start. For programs, not libraries: it sets jax's configuration."""
+    """Cache compiled programs on disk. For programs, not for libraries: it changes jax's configuration."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -183,12 +184,12 @@ def keep_compiled(folder: Path) -> None:
 
 
 def _result_of(record: reader.RunRecord) -> Result:
-    """Return what a run has come to before."""
+    """Return the result of a run that has ended."""
     return Result(record.directory, record.status, record.last(), record.entries[-1].time - record.run.created,
                   len(record.entries), tuple(receipts.sync_statuses(record.directory)))
 
 
-def _say_how_to_resume(stop_signals: signals.Signals, members: Sequence[fit.MemberRun], workdir: Path | None) -> None:
+def _print_how_to_resume(stop_signals: signals.Signals, members: Sequence[fit.MemberRun], workdir: Path | None) -> None:
     if stop_signals.received and any(member.run.status == "interrupted" for member in members):
         print(f"interrupted; the same command with --workdir={workdir or members[0].run.directory} resumes", file=sys.stderr)
 
@@ -203,7 +204,7 @@ def _recorded_step(plan: Plan) -> int:
 
 
 def _differing(record: reader.RunRecord, experiment: configs.ExperimentConfig, keys: tuple[str, ...] = ("",)) -> list[str]:
-    """Return what differs between the config of a run and this one, among the keys that begin so."""
+    """Return the differences between the config of a run and this one, among keys with these prefixes."""
     mine = dict(nested.flatten(dataclasses.asdict(experiment)))
     theirs = dict(nested.flatten(record.run.config))
     return [f"{key} ({theirs.get(key)!r} there, {mine.get(key)!r} here)" for key in sorted({*mine, *theirs})
@@ -211,9 +212,9 @@ def _differing(record: reader.RunRecord, experiment: configs.ExperimentConfig, k
 
 
 def _parent_state(directory: Path, experiment: configs.ExperimentConfig, program: step.Program) -> ParentState:
-    """Return what a child of a run starts from."""
+    """Return the state that a child of a run starts from."""
     record = reader.read(directory)
-    if differing := _differing(record, experiment, _PARENTS_OWN):
+    if differing := _differing(record, experiment, _FIXED_BY_PARENT):
         raise errors.UserError(f"--parent={directory}: expected a run with the same model, data and batch size, found "
                                f"{', '.join(differing)}; train without a parent")
     saved, damaged = checkpoint.newest(directory)

@@ -1,10 +1,11 @@
-"""Turns trained parameters into a model file that runs on any platform, at any batch size, without this package."""
+"""Exports trained parameters as a model file that runs on any platform, at any batch size, without this package."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 
 from mnist_jax.registry import model_file
@@ -17,7 +18,7 @@ def model_bytes(experiment: config.ExperimentConfig, parameters: Any, facts: dic
     """Return the model file of trained parameters.
 
     Args:
-      facts: what a reader should know of the model's origin; JSON values.
+      facts: the model's origin, as JSON values.
     """
     network = models.build(experiment.model, experiment.precision, convolution.ordinary)
     flat = pytree.flatten(parameters)
@@ -30,9 +31,9 @@ def model_bytes(experiment: config.ExperimentConfig, parameters: Any, facts: dic
     images = jax.ShapeDtypeStruct((size, *models.IMAGE_SHAPE), jnp.uint8)
     shapes = {path: jax.ShapeDtypeStruct(array.shape, array.dtype) for path, array in flat.items()}
     exported = jax.export.export(jax.jit(logits), platforms=_PLATFORMS)(shapes, images)
-    known = {"input": "uint8[n, 28, 28, 1], 0 is background", "output": "float32[n, 10], logits of the classes 0 to 9",
+    model_facts = {"input": "uint8[n, 28, 28, 1], 0 is background", "output": "float32[n, 10], logits of the classes 0 to 9",
              "jax": jax.__version__, "platforms": list(_PLATFORMS), **facts}
-    return model_file.pack(model_file.ModelFile(known, bytes(exported.serialize()), flat))
+    return model_file.pack(model_file.ModelFile(model_facts, bytes(exported.serialize()), flat))
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""Trains runs of one program, one or many, from where all of them stand: chunk after chunk train, record, save if due, stop if
-told to; then evaluate.
+"""Trains one or many runs of one program, from their checkpoints if they have some: chunk by chunk train, record, save if due,
+stop if requested; then evaluate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mnist_jax.train import config, devices, evaluate, loop, progress, pytree, r
 
 
 class PreparedData(NamedTuple):
-    """What runs of one program share: the program, and its data on the host."""
+    """The program that runs share, and its data on the host."""
 
     program: step.Program
     splits: splits.Splits
@@ -34,23 +34,23 @@ class MemberRun(NamedTuple):
 
     run: tracking_run.Run
     experiment: config.ExperimentConfig
-    recorded_step: int  # up to which its record, or its parent's, holds every update
+    recorded_step: int  # the record, with its parent's, holds every update up to this one
 
 
 def prepare(experiment: config.ExperimentConfig, existing_runs: Sequence[reader.RunRecord]) -> PreparedData:
     """Return the data and the program of an experiment.
 
     Raises:
-      UserError: the data cannot be had, is too little, or is other than what the existing runs began with.
+      UserError: the data cannot be loaded, is too small, or is not the data of the existing runs.
     """
     dataset = experiment.dataset
-    loaded = splits.load_data(dataset.name, dataset.data_dir, dataset.validation_examples, dataset.split_seed)
-    config.check_examples(experiment, len(loaded.train))
-    facts = [events.Dataset(dataset.name, name, loaded.version, split.digest, len(split), split.images.shape[1:],
-                            loaded.origin, split.class_counts()) for name, split in loaded.items()]
+    data = splits.load_data(dataset.name, dataset.data_dir, dataset.validation_examples, dataset.split_seed)
+    config.check_examples(experiment, len(data.train))
+    facts = [events.Dataset(dataset.name, name, data.version, split.digest, len(split), split.images.shape[1:],
+                            data.origin, split.class_counts()) for name, split in data.items()]
     for existing_run in existing_runs:
         _refuse_other_data(existing_run, facts)
-    return PreparedData(step.program(experiment, len(loaded.train), jax.default_backend()), loaded, facts)
+    return PreparedData(step.program(experiment, len(data.train), jax.default_backend()), data, facts)
 
 
 def fit(members: Sequence[MemberRun], prepared: PreparedData, stop_signals: signals.Signals, *, watch: bool, started: float,
@@ -72,18 +72,20 @@ def fit(members: Sequence[MemberRun], prepared: PreparedData, stop_signals: sign
     last_step, every_s = min(stop_after or program.steps, program.steps), members[0].experiment.checkpoint.every_s
     show = progress.bar(program.steps, program.steps_per_epoch) if watch else None
     record = recorder.Recorder(runs, program.steps_per_epoch, program.batch_size, first_step, started)
+    interrupted = False
     with stop_signals.deferred(), _saving(members) as save:
         saved = time.monotonic()
         for chunk in loop.chunks(program, strategy, states, data, first_step, last_step):
             states, reached = chunk.members, chunk.step
-            record.trained(chunk)
+            record.add(chunk)
             if show:
                 loss, accuracy = np.reshape(jax.device_get(chunk.means), (-1, 2)).mean(0)
                 show(reached, float(loss), float(accuracy), chunk.updates / chunk.seconds * program.batch_size * len(runs))
             ends_epoch = reached % program.steps_per_epoch == 0
-            stop = devices.any_of(bool(stop_signals.received)) or reached == last_step
+            interrupted = devices.any_of(bool(stop_signals.received))
+            stop = interrupted or reached == last_step
             due = stop or time.monotonic() - saved >= every_s
-            if due or ends_epoch:  # what was reached is recorded, then saved
+            if due or ends_epoch:  # record before saving: a checkpoint may not be ahead of the record
                 scores = strategy.evaluate(program, states, data["validation"]) if ends_epoch and "validation" in data else None
                 record.record(reached, *jax.device_get((strategy.metrics(states), scores)))
             if due:
@@ -93,65 +95,67 @@ def fit(members: Sequence[MemberRun], prepared: PreparedData, stop_signals: sign
                 break
     for member, state in zip(members, strategy.scatter(states), strict=True):
         if member.run.status != "diverged":
-            member.run.status = "finished" if reached == program.steps else "interrupted"
+            member.run.status = "finished" if reached == program.steps and not interrupted else "interrupted"
         if member.run.status == "finished":
             evaluate.record_all(member.run, member.experiment, prepared.splits, program, state.state, data["test"])
 
 
-def _restore(members: Sequence[MemberRun], program: step.Program) -> tuple[list[vectorize.Member], int]:
-    """Return the members where process 0's checkpoints of them stand, or at their beginning; and the updates behind them.
+def _restore(members: Sequence[MemberRun], program: step.Program) -> tuple[list[loop.Member], int]:
+    """Return the members at process 0's last common checkpoint, or at their start, and their completed updates.
 
     Raises:
       RecordError: a checkpoint is not of this program.
     """
-    found, damaged = checkpoint.common([member.run.directory for member in members], [member.recorded_step for member in members])
+    checkpoints, damaged = checkpoint.common([member.run.directory for member in members],
+                                             [member.recorded_step for member in members])
     for line in damaged:
-        print(f"warning: {line}; it is skipped, and the one before it used", file=sys.stderr)
-    first_step = devices.from_primary(found[0].step if found else 0)
+        print(f"warning: {line}; it is skipped, and the checkpoint before it is used", file=sys.stderr)
+    first_step = devices.from_primary(checkpoints[0].step if checkpoints else 0)
     if first_step:
         print(f"resuming from step {first_step:,} of {program.steps:,}", file=sys.stderr)
-    saved: list[checkpoint.Checkpoint | None] = [*found] if found else [None] * len(members)
-    return [_member(program, member.experiment, first_step, each) for member, each in zip(members, saved, strict=True)], first_step
+    saved: list[checkpoint.Checkpoint | None] = [*checkpoints] if checkpoints else [None] * len(members)
+    states = [_member(program, member.experiment, first_step, each) for member, each in zip(members, saved, strict=True)]
+    return states, first_step
 
 
 def _member(program: step.Program, experiment: config.ExperimentConfig, first_step: int,
-            saved: checkpoint.Checkpoint | None) -> vectorize.Member:
+            saved: checkpoint.Checkpoint | None) -> loop.Member:
     hyper, seed = devices.everywhere(program.mesh, (step.hyper(experiment.optimizer), np.uint32(experiment.seed)))
-    init, metrics = step.compiled(program).init, vectorize.no_metrics(program)
+    init, metrics = step.compiled(program).init, loop.no_metrics(program)
     if first_step == 0:
-        return vectorize.Member(hyper, seed, *devices.everywhere(program.mesh, (init(hyper, seed), metrics)))
-    shapes = _saved(vectorize.Member(hyper, seed, jax.eval_shape(init, hyper, seed), metrics))
+        return loop.Member(hyper, seed, *devices.everywhere(program.mesh, (init(hyper, seed), metrics)))
+    shapes = _checkpoint_tree(loop.Member(hyper, seed, jax.eval_shape(init, hyper, seed), metrics))
     try:
         state = (pytree.restore(shapes, saved.arrays) if saved
                  else jax.tree.map(lambda shape: np.zeros(shape.shape, shape.dtype), shapes))
     except ValueError as error:
         assert saved
         raise errors.RecordError(f"{saved.path}: expected a checkpoint of this program, found another: {error}") from error
-    return vectorize.Member(hyper, seed, **devices.everywhere(program.mesh, devices.from_primary(state)))
+    return loop.Member(hyper, seed, **devices.everywhere(program.mesh, devices.from_primary(state)))
 
 
-def _saved(member: vectorize.Member) -> dict[str, Any]:
-    """Return what a checkpoint holds of a member; hyperparameters and seed are those of its config."""
+def _checkpoint_tree(member: loop.Member) -> dict[str, Any]:
+    """Return the part of a member that a checkpoint holds; hyperparameters and seed come from its config."""
     return {"state": member.state, "metrics": member.metrics}
 
 
 @contextlib.contextmanager
 def _saving(members: Sequence[MemberRun]) -> Any:
-    """Yield a function that saves the states of the members that have not diverged, while training goes on."""
+    """Yield a function that saves the states of the members that have not diverged, without blocking training."""
     with contextlib.ExitStack() as stack:
         savers = [stack.enter_context(checkpoint.saving(member.run.directory, member.run.info.id,
                                                         member.experiment.checkpoint.keep)) for member in members]
 
-        def save(reached: int, states: Sequence[vectorize.Member]) -> None:
+        def save(reached: int, states: Sequence[loop.Member]) -> None:
             for member, saver, state in zip(members, savers, states, strict=True):
                 if member.run.status != "diverged":
-                    saver.save(reached, pytree.flatten(_saved(state)))
+                    saver.save(reached, pytree.flatten(_checkpoint_tree(state)))
 
         yield save
 
 
 def _record_data(members: Sequence[MemberRun], prepared: PreparedData) -> None:
-    """Record which data the runs train on, and the data itself where the config asks for it."""
+    """Record the data sets of the runs, and the data itself with dataset.keep."""
     for member in members:
         member.run.append(*prepared.facts)
         if member.experiment.dataset.keep:
@@ -162,9 +166,9 @@ def _record_data(members: Sequence[MemberRun], prepared: PreparedData) -> None:
 
 
 def _refuse_other_data(existing_run: reader.RunRecord, facts: Sequence[events.Dataset]) -> None:
-    recorded = {fact.split: fact.digest for fact in existing_run.of(events.Dataset)}
-    differing = [f"{fact.split} ({recorded[fact.split]} there, {fact.digest} here)" for fact in facts
-                 if recorded.get(fact.split, fact.digest) != fact.digest]
+    digests = {fact.split: fact.digest for fact in existing_run.of(events.Dataset)}
+    differing = [f"{fact.split} ({digests[fact.split]} there, {fact.digest} here)" for fact in facts
+                 if digests.get(fact.split, fact.digest) != fact.digest]
     if differing:
-        raise errors.UserError(f"{existing_run.directory}: expected the data that this run began with, found other data: "
+        raise errors.UserError(f"{existing_run.directory}: expected the data that this run started with, found other data: "
                                f"{', '.join(differing)}; restore it or choose another workdir")

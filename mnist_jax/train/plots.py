@@ -46,17 +46,17 @@ def mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     confidence = probabilities[wrong, predicted[wrong]]
-    chosen = wrong[np.argsort(-confidence, kind="stable")][:most]
+    examples = wrong[np.argsort(-confidence, kind="stable")][:most]
     columns = 8
-    rows = max(1, -(-len(chosen) // columns))
+    rows = max(1, -(-len(examples) // columns))
     figure, axes = _figure(9, 1.45 * rows + 0.2, rows, columns)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, example in zip(axes.flat, chosen, strict=False):
+    for axis, example in zip(axes.flat, examples, strict=False):
         axis.imshow(images[example, ..., 0], **_GREY)
         share = probabilities[example, predicted[example]]
         axis.set_title(f"{labels[example]} as {predicted[example]}, {share:.0%}", fontsize=8)
-    if not len(chosen):
+    if not len(examples):
         axes.flat[0].set_title("no mistakes", fontsize=8)
     return _png(figure)
 

@@ -1,4 +1,4 @@
-"""What a person watches while a run trains: one bar that moves within an epoch, on a terminal or in a notebook."""
+"""The progress bar of a run, on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ Progress = Callable[[int, float, float, float], None]  # completed updates, loss
 
 
 def bar(total: int, steps_per_epoch: int) -> Any:
-    """Return a progress bar over all updates of a run, or None where nobody watches."""
+    """Return a progress bar over all updates of a run, or None without a terminal or notebook."""
     notebook = _in_notebook()
     if not notebook and not sys.stderr.isatty():
         return None
     import tqdm
 
     layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    # Where a terminal does not know its size, tqdm would show nothing.
-    known = not notebook and os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    size = {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 24}
-    # In a notebook it is output like any other, and stays; what goes to stderr is shown there as if it were a warning.
-    shown = tqdm.tqdm(total=total, bar_format=layout, leave=notebook, file=sys.stdout if notebook else None, **size)
+    # If a terminal does not know its size, tqdm shows nothing.
+    has_size = not notebook and os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    size = {"dynamic_ncols": True} if has_size else {"ncols": 100, "nrows": 24}
+    # A notebook shows stderr as a warning, so there the bar goes to stdout, and stays.
+    line = tqdm.tqdm(total=total, bar_format=layout, leave=notebook, file=sys.stdout if notebook else None, **size)
 
     def update(step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         epochs = total // steps_per_epoch
-        shown.set_description(f"epoch {min(step // steps_per_epoch + 1, epochs)}/{epochs}", refresh=False)
-        shown.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.2%}, {images_per_second:,.0f} images/s", refresh=False)
-        shown.update(step - shown.n)
+        line.set_description(f"epoch {min(step // steps_per_epoch + 1, epochs)}/{epochs}", refresh=False)
+        line.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.2%}, {images_per_second:,.0f} images/s", refresh=False)
+        line.update(step - line.n)
         if step >= total:
-            shown.close()
+            line.close()
 
     return update
 

@@ -10,13 +10,13 @@ import numpy as np
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """Return copies on the host, by path: what happens to the tree's buffers later does not change them."""
+    """Return copies on the host, by path; later changes of the tree's buffers do not reach them."""
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
 
 
 def restore(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """Return the tree that `flatten` took apart.
+    """Return the tree of the arrays that `flatten` returned.
 
     Args:
       like: a tree of the same structure, of arrays or shapes.
@@ -30,7 +30,7 @@ def restore(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         raise ValueError(f"expected the arrays {sorted(expected.keys() - arrays.keys())} too, and not "
                          f"{sorted(arrays.keys() - expected.keys())}")
     for path, leaf in expected.items():
-        found = arrays[path]
-        if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
-            raise ValueError(f"{path}: expected {leaf.dtype}{list(leaf.shape)}, found {found.dtype}{list(found.shape)}")
+        array = arrays[path]
+        if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
+            raise ValueError(f"{path}: expected {leaf.dtype}{list(leaf.shape)}, found {array.dtype}{list(array.shape)}")
     return jax.tree_util.tree_unflatten(structure, [arrays[path] for path in expected])

@@ -1,4 +1,4 @@
-"""What the chunks of training come to as events: a row an update, means and validation an epoch, speed."""
+"""Records the chunks of training as events: metrics of every update, means and validation of every epoch, and speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Recorder:
     """Records the chunks of runs that train together; a run whose loss is no longer finite is "diverged" from then on.
 
     Args:
-      first_step: updates that all runs have behind them.
+      first_step: completed updates of all runs.
       started: unix time at which the program started.
     """
 
@@ -29,8 +29,8 @@ class Recorder:
         self._marks: list[tuple[int, float]] = []  # (step, unix seconds) since the last row recorded
         self._epoch_steps, self._epoch_s = 0, 0.0
 
-    def trained(self, chunk: loop.Chunk) -> None:
-        """Note a chunk; that of the first update is recorded at once."""
+    def add(self, chunk: loop.Chunk) -> None:
+        """Add a chunk to the next record; the first one records the time of the first update at once."""
         now = time.time()
         self._marks = self._marks or [(chunk.step - chunk.updates, chunk.began)]
         self._marks.append((chunk.step, now))

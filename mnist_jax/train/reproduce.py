@@ -1,6 +1,6 @@
-"""Trains a recorded run again and says whether it is the same: bit for bit, or from which step and value on it is not.
+"""Trains a recorded run again and compares the two: bit-identical, or their first divergence.
 
-What is claimed is compared and nothing else: steps and train|validation|test/*, and the parameters at the end.
+Steps, the series train|validation|test/* and the final parameters are compared, and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mnist_jax import errors, events
-from mnist_jax.provenance import differences as source_differences
+from mnist_jax.provenance import differences as provenance_differences
 from mnist_jax.record import nested, reader
 from mnist_jax.registry import lineage
 from mnist_jax.train import config as configs
@@ -30,13 +30,13 @@ _PACKAGE = "mnist_jax/"
 class Verdict:
     """How a run and its reproduction compare."""
 
-    verdict: str  # in words
-    holds: bool  # whether it is what was claimed
+    verdict: str  # as text
+    holds: bool  # whether the claim holds: equal bits, or values within the tolerance
     values: int  # compared
     steps: int  # the last one compared
     largest: float  # difference between two values
-    first_divergence: tuple[int, str, float, float] | None  # the first step, series, value there and value here that differ
-    differences: tuple[str, ...]  # in config, data, source and environment: what could explain it
+    first_divergence: tuple[int, str, float, float] | None  # the first step and series that differ, and the two values
+    differences: tuple[str, ...]  # in config, data, source and environment, which may explain it
     directory: Path  # of the reproduction
 
     def lines(self) -> list[str]:
@@ -47,7 +47,7 @@ class Verdict:
             lines.append(f"first divergence at step {step}: {name} was {there!r}, now {here!r}")
         if self.first_divergence or not self.holds:
             lines += [f"could explain it: {line}" for line in self.differences] or [
-                "no difference in config, data, source or environment was found that could explain it"]
+                "no difference in config, data, source or environment was found to explain it"]
         else:
             lines += [f"differs without effect: {line}" for line in self.differences]
         return lines
@@ -55,35 +55,35 @@ class Verdict:
 
 def reproduce_run(directory: Path | str, *, steps: int | None = None, tolerance: float = 0.0, workdir: Path | str | None = None,
               changes: Sequence[str] = (), watch: bool = True) -> Verdict:
-    """Train a run again, from its recorded config on the data that this names, into a child run, and compare.
+    """Train the recorded config of a run again, as a child run, and compare the two.
 
     Args:
       steps: compare only so many updates, which is quicker.
-      tolerance: claim values within so much of each other, instead of equal bits.
+      tolerance: accept values that differ by at most so much, instead of equal bits.
       workdir: the child's directory; by default runs/<time>-<name>.
       changes: settings to change, such as "seed=1", to see where the run diverges.
 
     Raises:
-      UserError: it is no run of this package's training, or a setting is not as expected.
+      UserError: the run is not of this package's training, or a setting is not as expected.
       RecordError: a record is damaged.
     """
     original = reader.read(directory)
     recorded_settings = _settings(original)
-    changed = _changed(recorded_settings, changes)
-    started_from = lineage.parent(original)
+    experiment_config = _apply_changes(recorded_settings, changes)
+    parent = lineage.parent(original)
     result = experiment.run(
-        changed, workdir=workdir or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{original.run.name}-again",
-        parent=started_from["directory"] if started_from else None, reproduces=original.run.id, stop_after=steps, watch=watch)
+        experiment_config, workdir=workdir or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{original.run.name}-again",
+        parent=parent["directory"] if parent else None, reproduces=original.run.id, stop_after=steps, watch=watch)
     again = reader.read(result.directory)
     return compare(original, again, steps=steps, tolerance=tolerance,
-                   differences=[*_of_config(recorded_settings, changed), *_of_facts(original, again)])
+                   differences=[*_of_config(recorded_settings, experiment_config), *_of_facts(original, again)])
 
 
 def compare(original: reader.RunRecord, again: reader.RunRecord, *, steps: int | None = None, tolerance: float = 0.0,
             differences: Sequence[str] = ()) -> Verdict:
-    """Compare what two runs recorded. The parameters are compared where both have reached their end."""
-    rows = {name: points for name, points in original.series().items() if name.startswith(_COMPARED)}
-    repeated = again.series()
+    """Compare the records of two runs. The parameters are compared if both runs have finished."""
+    rows = {name: points for name, points in _series(original).items() if name.startswith(_COMPARED)}
+    repeated = _series(again)
     diverging: list[tuple[int, str, float, float]] = []
     values, last, largest = 0, 0, 0.0
     for name, (at, there) in rows.items():
@@ -123,7 +123,7 @@ def _settings(original: reader.RunRecord) -> configs.ExperimentConfig:
                                f"does not know: {error}") from error
 
 
-def _changed(before: configs.ExperimentConfig, changes: Sequence[str]) -> configs.ExperimentConfig:
+def _apply_changes(before: configs.ExperimentConfig, changes: Sequence[str]) -> configs.ExperimentConfig:
     config: Any = dataclasses.asdict(before)
     for change in changes:
         path, separator, text = change.partition("=")
@@ -136,10 +136,14 @@ def _changed(before: configs.ExperimentConfig, changes: Sequence[str]) -> config
                 raise KeyError(path)
             nested.put(config, path, value)
         except KeyError:
-            known = [name for name, _ in nested.flatten(config)]
+            choices = [name for name, _ in nested.flatten(config)]
             raise errors.UserError(f"--set {change}: expected KEY=VALUE with a key of the config, found {path!r}"
-                                   f"{errors.suggestion(path, known)}") from None
+                                   f"{errors.suggestion(path, choices)}") from None
     return configs.from_config(config)
+
+
+def _series(record: reader.RunRecord) -> dict[str, tuple[list[int], list[float]]]:
+    return {name: (steps.tolist(), values.tolist()) for name, (steps, values) in record.series().items()}
 
 
 def _same(one: float, other: float) -> bool:
@@ -162,12 +166,12 @@ def _of_facts(original: reader.RunRecord, again: reader.RunRecord) -> Iterator[s
     for before, now in zip(original.of(events.Source)[:1], again.of(events.Source)[:1], strict=False):
         if before.commit != now.commit:
             yield f"source: commit was {before.commit}, now {now.commit}"
-        for name, was, here in source_differences.files(before, now):
+        for name, was, here in provenance_differences.files(before, now):
             if name.startswith(_PACKAGE):
                 detail = _line_that_differs(original, was, again, here) if was and here else ""
-                yield f"source: {name} {source_differences.change(was, here)}{detail}"
+                yield f"source: {name} {provenance_differences.change(was, here)}{detail}"
     for before, now in zip(original.of(events.Environment)[:1], again.of(events.Environment)[:1], strict=False):
-        for difference in source_differences.between(before, now):
+        for difference in provenance_differences.between(before, now):
             yield f"environment: {difference}"
 
 
@@ -175,5 +179,5 @@ def _line_that_differs(original: reader.RunRecord, before: events.Blob, again: r
     was, here = (run.bytes_of(blob).decode(errors="replace").splitlines() for run, blob in ((original, before), (again, now)))
     changed = [line for line in difflib.unified_diff(was, here, n=0, lineterm="")
                if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    shown = next((line for line in changed if line[:1] == "+"), changed[0] if changed else "")
-    return f", {len(changed)} lines of difference, such as: {shown[:100]}"
+    example = next((line for line in changed if line[:1] == "+"), changed[0] if changed else "")
+    return f", {len(changed)} lines of difference, such as: {example[:100]}"

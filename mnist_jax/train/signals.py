@@ -1,6 +1,6 @@
-"""SIGINT and SIGTERM as a request to stop well: inside a deferred block they wait for the loop to look, elsewhere they raise.
+"""Handles SIGINT and SIGTERM: in a deferred block they only set a flag for the loop, elsewhere they raise.
 
-A second signal raises at once, wherever it comes. Outside the main thread, where Python allows no handlers, nothing changes.
+A second signal always raises at once. Outside the main thread, where Python allows no handlers, nothing changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Signals:
-    """A context manager that holds the handlers while a run goes on, and puts the old ones back."""
+    """A context manager that installs the handlers during a run, and restores the old ones."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -41,7 +41,7 @@ class Signals:
             self._deferred = False
 
     def exit(self) -> None:
-        """Raise what the received signal asks for: KeyboardInterrupt, or SystemExit with 128 + its number."""
+        """Raise the exception of the received signal, if any: KeyboardInterrupt, or SystemExit with 128 + its number."""
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
         if self.received:

@@ -19,6 +19,8 @@ from flax import linen as nn
 from mnist_jax.train import augmentation, config, convolution, devices, models
 
 _EVALUATION_BATCH = 1_000
+# Without it a GPU adds up in whatever order its threads come, and neither a repeated nor a resumed run has the same bits.
+_DETERMINISTIC = {"gpu": (("xla_gpu_deterministic_ops", "True"),)}
 
 
 class Hyper(NamedTuple):
@@ -82,10 +84,10 @@ def program(experiment: config.ExperimentConfig, examples: int, platform: str) -
     """Return the program of a config for `examples` training images; a last partial batch is left to the next order."""
     model = models.build(experiment.model, experiment.precision, convolution.by_platform(platform))
     optimizer = experiment.optimizer
+    options = convolution.compiler_options(platform) if isinstance(experiment.model, config.CnnConfig) else ()
     return Program(model, optimizer.name, optimizer.schedule, experiment.precision, experiment.label_smoothing,
                    experiment.augmentation, experiment.batch_size, examples // experiment.batch_size, experiment.epochs,
-                   devices.mesh(experiment.batch_size),
-                   convolution.compiler_options(platform) if isinstance(experiment.model, config.CnnConfig) else ())
+                   devices.mesh(experiment.batch_size), (*_DETERMINISTIC.get(platform, ()), *options))
 
 
 @functools.cache

@@ -1,5 +1,6 @@
-"""Many runs in one compiled program: a grid over hyperparameters and seeds, or random points of it. Every member is recorded as a
-run of its own, and synced as such.
+"""Sweeps: many runs in one compiled program, over a grid of hyperparameters and seeds, or random points.
+
+Every member is recorded and synced as a run of its own.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ _SYNCED_AT_ONCE = 2  # members, after training
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """Which runs a sweep has: every combination of the values given, or random ones; each with every seed."""
+    """The members of a sweep: every combination of the values, or random ones, each with every seed."""
 
     search: str  # grid | random
-    samples: int  # of a random search, each value drawn between the smallest and the largest given; its logarithm is uniform
-    seeds: int  # from `seed` on
-    learning_rate: tuple[float, ...]  # none keeps the optimizer's own
+    samples: int  # of a random search: log-uniform between the smallest and the largest value
+    seeds: int  # seed, seed + 1, ...
+    learning_rate: tuple[float, ...]  # if empty, the optimizer's own
     momentum: tuple[float, ...]
     weight_decay: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class MemberResult:
-    """What one member came to."""
+    """The result of one member."""
 
     directory: Path
     seed: int
@@ -70,8 +71,8 @@ def sweep(config: Mapping[str, Any], *, tracker: protocol.Choice = "local", trac
           command: Sequence[str] = (), started: float | None = None) -> SweepResult:
     """Train, evaluate and record every member of a sweep, and sync each to trackers afterwards.
 
-    A member's directory is what `experiment.run` would have made of its config: it can be shown, reproduced, registered.
-    The same `workdir` again resumes where all members have a checkpoint. Arguments and errors are those of experiment.run.
+    A member's directory is that of an ordinary run: it can be shown, reproduced, registered. With the `workdir` of an
+    existing sweep, the members resume from their last common checkpoint. Arguments and errors are those of experiment.run.
     """
     startup = profile.Startup(started or time.time())
     experiments = member_configs(config)
@@ -84,45 +85,45 @@ def sweep(config: Mapping[str, Any], *, tracker: protocol.Choice = "local", trac
     plans = [experiment.Plan(each, path, experiment.find_existing(path, each, None) if (path / "run.json").exists() else None,
                              tags=(first.model.name, first.dataset.name, "sweep"))
              for number, each in enumerate(experiments) for path in [directory / "members" / f"{number:0{width}}"]]
-    if left := [plan for plan in plans if not plan.existing_run or plan.existing_run.status not in experiment.ENDED]:
-        prepared = fit.prepare(first, [plan.existing_run for plan in left if plan.existing_run])
-        prepared = prepared._replace(program=vectorize.over_devices(prepared.program, len(left), jax.default_backend()))
-        experiment.train_runs(left, prepared, tracker="local", tracker_mode="auto", watch=watch, startup=startup,
+    if pending := [plan for plan in plans if not plan.existing_run or plan.existing_run.status not in experiment.ENDED]:
+        prepared = fit.prepare(first, [plan.existing_run for plan in pending if plan.existing_run])
+        prepared = prepared._replace(program=vectorize.over_devices(prepared.program, len(pending), jax.default_backend()))
+        experiment.train_runs(pending, prepared, tracker="local", tracker_mode="auto", watch=watch, startup=startup,
                               script=script, command=command, workdir=directory)
     directories = [plan.directory for plan in plans if plan.directory]
     with concurrent.futures.ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:
         statuses = pool.map(lambda path: sync.sync(path, tracker, tracker_mode), directories) if (
             protocol.destinations(tracker, tracker_mode)) else []
-        synced = tuple(status for of_member in statuses for status in of_member)
+        sync_statuses = tuple(status for of_member in statuses for status in of_member)
     members = tuple(MemberResult(path, each.seed, each.optimizer, record.status, record.last())
                     for each, path in zip(experiments, directories, strict=True) for record in [reader.read(path)])
     blobs.write_atomically(directory / "sweep.json", json.dumps(summary(members), indent=1).encode())
-    return SweepResult(directory, members, time.time() - startup.started, synced)
+    return SweepResult(directory, members, time.time() - startup.started, sync_statuses)
 
 
 def member_configs(config: Mapping[str, Any]) -> list[configs.ExperimentConfig]:
     """Return the checked config of every member of a sweep.
 
     Raises:
-      UserError: as from_config, and for what `sweep` holds.
+      UserError: as from_config, and for the settings of `sweep`.
     """
     base = configs.from_config({key: config[key] for key in config if key != "sweep"})
-    asked: SweepConfig = configs.build(SweepConfig, config["sweep"], "sweep.", SweepConfig)
-    configs.one_of("sweep.search", asked.search, SEARCHES)
-    configs.require("sweep.seeds", asked.seeds, 1 <= asked.seeds <= 10**5, "an integer from 1 to 100,000")
-    own = {name: getattr(asked, name) or (getattr(base.optimizer, name),) for name in HYPER}
-    if asked.search == "grid":
-        configs.require("sweep.samples", asked.samples, asked.samples == 0, "0 in a grid")
-        points = list(itertools.product(*own.values()))
+    settings: SweepConfig = configs.build(SweepConfig, config["sweep"], "sweep.", SweepConfig)
+    configs.one_of("sweep.search", settings.search, SEARCHES)
+    configs.require("sweep.seeds", settings.seeds, 1 <= settings.seeds <= 10**5, "an integer from 1 to 100,000")
+    values_by_name = {name: getattr(settings, name) or (getattr(base.optimizer, name),) for name in HYPER}
+    if settings.search == "grid":
+        configs.require("sweep.samples", settings.samples, settings.samples == 0, "0 in a grid")
+        points = list(itertools.product(*values_by_name.values()))
     else:
-        configs.require("sweep.samples", asked.samples, asked.samples >= 1, "1 or more")
-        for name, given in own.items():
-            configs.require(f"sweep.{name}", given, min(given) > 0 or len(set(given)) == 1, "values above 0, or one value")
+        configs.require("sweep.samples", settings.samples, settings.samples >= 1, "1 or more")
+        for name, values in values_by_name.items():
+            configs.require(f"sweep.{name}", values, min(values) > 0 or len(set(values)) == 1, "values above 0, or one value")
         generator = random.Random(base.seed)
-        points = [tuple(min(given) * (max(given) / min(given)) ** generator.random() if len(set(given)) > 1 else given[0]
-                        for given in own.values()) for _ in range(asked.samples)]
+        points = [tuple(min(values) * (max(values) / min(values)) ** generator.random() if len(set(values)) > 1 else values[0]
+                        for values in values_by_name.values()) for _ in range(settings.samples)]
     return [configs.check(dataclasses.replace(base, seed=base.seed + seed, optimizer=dataclasses.replace(
-        base.optimizer, **dict(zip(HYPER, point, strict=True))))) for point in points for seed in range(asked.seeds)]
+        base.optimizer, **dict(zip(HYPER, point, strict=True))))) for point in points for seed in range(settings.seeds)]
 
 
 def summary(members: Sequence[MemberResult]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Records for people: text for a terminal, and pages of HTML."""
+"""Shows records: as text for a terminal, and as pages of HTML."""

@@ -1,4 +1,4 @@
-"""The series of runs as panels of curves, sampled to what a screen can show, and runs that differ in their seed as bands."""
+"""The series of runs as panels of curves, sampled for a screen, with bands over runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ _FEWEST_IN_BAND = 3
 def panels(runs: Sequence[reader.RunRecord], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the panels, each {"title", "curves": [{"run", "series", "x", "y", "of"}], "bands": [...]}, as JSON.
 
-    A panel has at least one curve of more than one point. "of" counts the points before thinning.
+    A panel has at least one curve of more than one point. "of" is the number of points before sampling.
     """
-    found: dict[str, dict[str, Any]] = {}
+    by_title: dict[str, dict[str, Any]] = {}
     for run, label in zip(runs, labels, strict=True):
         for name, (steps, values) in sorted(run.series().items()):
-            x, y = sampled(np.asarray(steps), np.asarray(values, np.float64))
-            panel = found.setdefault(_panel(name), {"title": _panel(name), "curves": [], "bands": []})
+            x, y = sample(np.asarray(steps), np.asarray(values, np.float64))
+            panel = by_title.setdefault(_panel(name), {"title": _panel(name), "curves": [], "bands": []})
             panel["curves"].append({"run": label, "series": name, "x": x.tolist(), "y": _finite(y), "of": len(steps)})
-    found = {title: panel for title, panel in found.items() if any(curve["of"] > 1 for curve in panel["curves"])}
-    for panel in found.values():
+    by_title = {title: panel for title, panel in by_title.items() if any(curve["of"] > 1 for curve in panel["curves"])}
+    for panel in by_title.values():
         panel["bands"] = bands(runs, labels, panel["title"])
     order = {title: place for place, title in enumerate(_QUANTITIES)}
-    return sorted(found.values(), key=lambda panel: (order.get(panel["title"], len(order)), panel["title"]))
+    return sorted(by_title.values(), key=lambda panel: (order.get(panel["title"], len(order)), panel["title"]))
 
 
-def sampled(steps: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most `most` of the points: the smallest and the largest of each stretch, so that no spike is lost."""
+def sample(steps: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most `most` of the points: the smallest and the largest of each interval, so that no spike is lost."""
     if len(steps) <= most:
         return steps, values
-    stretches = np.array_split(np.arange(len(steps)), most // 2)
+    intervals = np.array_split(np.arange(len(steps)), most // 2)
     comparable = np.where(np.isnan(values), -np.inf, values)
-    kept = {0, len(steps) - 1}
-    for stretch in stretches:
-        kept |= {int(stretch[comparable[stretch].argmin()]), int(stretch[comparable[stretch].argmax()])}
-    chosen = np.array(sorted(kept))
-    return steps[chosen], values[chosen]
+    rows = {0, len(steps) - 1}
+    for interval in intervals:
+        rows |= {int(interval[comparable[interval].argmin()]), int(interval[comparable[interval].argmax()])}
+    order = np.array(sorted(rows))
+    return steps[order], values[order]
 
 
 def bands(runs: Sequence[reader.RunRecord], labels: Sequence[str], title: str) -> list[dict[str, Any]]:
@@ -53,21 +53,22 @@ def bands(runs: Sequence[reader.RunRecord], labels: Sequence[str], title: str) -
     for number, run in enumerate(runs):
         config = {key: value for key, value in run.run.config.items() if key not in ("seed", "name")}
         groups.setdefault(json.dumps(config, sort_keys=True), []).append(number)
-    found = []
+    result = []
     for group in groups.values():
         if len(group) < _FEWEST_IN_BAND:
             continue
         every = [runs[number].series() for number in group]
         for name in sorted(set.intersection(*(set(series) for series in every))):
             steps = every[0][name][0]
-            if _panel(name) != title or len(steps) < 2 or any(series[name][0] != steps for series in every):
+            same_steps = all(np.array_equal(series[name][0], steps) for series in every)
+            if _panel(name) != title or len(steps) < 2 or not same_steps:
                 continue
             values = np.array([series[name][1] for series in every], np.float64)
-            x, mean = sampled(np.asarray(steps), values.mean(0))
+            x, mean = sample(np.asarray(steps), values.mean(0))
             places = np.searchsorted(steps, x)
-            found.append({"series": name, "runs": [labels[number] for number in group], "x": x.tolist(), "mean": _finite(mean),
+            result.append({"series": name, "runs": [labels[number] for number in group], "x": x.tolist(), "mean": _finite(mean),
                           "low": _finite(values.min(0)[places]), "high": _finite(values.max(0)[places])})
-    return found
+    return result
 
 
 def _panel(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Small pieces of HTML, with everything that comes from a record escaped."""
+"""Small elements of HTML, with all text escaped."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], n
             f"<caption>{text(caption)}</caption><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>")
 
 
-def picture(png: bytes, described: str) -> str:
-    """Return a PNG inside the page, with a caption that says what it shows."""
+def picture(png: bytes, caption: str) -> str:
+    """Return a PNG inside the page, with a caption."""
     source = base64.b64encode(png).decode()
-    return (f'<figure><img src="data:image/png;base64,{source}" alt="{text(described)}">'
-            f"<figcaption>{text(described)}</figcaption></figure>")
+    return (f'<figure><img src="data:image/png;base64,{source}" alt="{text(caption)}">'
+            f"<figcaption>{text(caption)}</figcaption></figure>")
 
 
-def details(title: str, *inside: str, opened: bool = False) -> str:
-    """Return something to fold out."""
-    return f"<details{' open' if opened else ''}><summary>{text(title)}</summary>{''.join(inside)}</details>"
+def details(title: str, *contents: str, is_open: bool = False) -> str:
+    """Return an element that folds out."""
+    return f"<details{' open' if is_open else ''}><summary>{text(title)}</summary>{''.join(contents)}</details>"
 
 
-def section(name: str, title: str, *inside: str) -> str:
-    """Return a section with a heading; nothing if there is nothing in it."""
-    return f'<section id="{text(name)}"><h2>{text(title)}</h2>{"".join(inside)}</section>' if any(inside) else ""
+def section(name: str, title: str, *contents: str) -> str:
+    """Return a section with a heading, or "" if it is empty."""
+    return f'<section id="{text(name)}"><h2>{text(title)}</h2>{"".join(contents)}</section>' if any(contents) else ""
 
 
 def data(name: str, value: Any) -> str:
-    """Return JSON that the page's script reads; no text in it can end the element."""
-    written = json.dumps(value, allow_nan=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    return f'<script type="application/json" id="{text(name)}">{written}</script>'
+    """Return JSON for the page's script; no text in it can end the element."""
+    encoded = json.dumps(value, allow_nan=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+    return f'<script type="application/json" id="{text(name)}">{encoded}</script>'

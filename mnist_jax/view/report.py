@@ -1,4 +1,4 @@
-"""The report's one file: style, script, the plot library and the data inside it. It asks the network for nothing."""
+"""Writes a report of runs as one HTML file, with style, script, plot library and data inside. It makes no network requests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mnist_jax import errors
 from mnist_jax.record import blobs, reader
 from mnist_jax.view import curves, html, sections
 
-_HERE = Path(__file__).parent
+STATIC = Path(__file__).parent / "static"  # style and script of the page
 
 
 def write_report(directories: Sequence[Path | str], path: Path | str) -> Path:
     """Write a report of runs as one HTML file and return its path.
 
     Raises:
-      UserError: there is no run in a directory, the file cannot be written, or plotly is not installed.
+      UserError: a directory holds no run, the file cannot be written, or plotly is not installed.
       RecordError: a record is damaged.
     """
     path = Path(path)
@@ -55,11 +55,11 @@ def of(runs: Sequence[reader.RunRecord]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; style-src 'unsafe-inline';
- script-src 'unsafe-inline'"><style>{(_HERE / "page.css").read_text()}</style></head>
+ script-src 'unsafe-inline'"><style>{(STATIC / "report.css").read_text()}</style></head>
 <body><a class="skip" href="#main">To the content</a>
 <header><h1>{html.text(title)}</h1><p>mnist_jax, {time.strftime("%Y-%m-%d %H:%M")}</p></header>
 <main id="main">{body}</main>
-{html.data("panels", panels)}<script>{_plot_library()}</script><script>{(_HERE / "page.js").read_text()}</script>
+{html.data("panels", panels)}<script>{_plot_library()}</script><script>{(STATIC / "report.js").read_text()}</script>
 </body></html>
 """
 
@@ -73,7 +73,7 @@ def distinct(runs: Sequence[reader.RunRecord]) -> list[str]:
 
 
 def _last_values(runs: Sequence[reader.RunRecord], labels: Sequence[str]) -> str:
-    """Return the curves' last values as a table: what a screen reader has in place of the plots."""
+    """Return the curves' last values as a table, for screen readers."""
     lasts = [run.last() for run in runs]
     names = sorted({name for last in lasts for name in last})
     rows = [(name, *(f"{last[name]:.6g}" if name in last else "" for last in lasts)) for name in names]

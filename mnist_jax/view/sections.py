@@ -1,4 +1,4 @@
-"""The parts of a report: what the runs are and reached, how they differ, and what each left behind."""
+"""The sections of a report: results of the runs, their differences, and the contents of each."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def overview(runs: Sequence[reader.RunRecord], labels: Sequence[str]) -> str:
         last = run.last()
         environment = next(iter(run.of(events.Environment)), events.Environment({})).facts
         seconds = run.entries[-1].time - run.entries[0].time if run.entries else 0.0
-        steps = max((steps[-1] for steps, _ in run.series().values() if steps), default=0)
-        rows.append((label, run.status, f"{steps:,}", _percent(last, "test/accuracy"), _percent(last, "validation/accuracy"),
-                     f"{last['test/loss']:.4f}" if "test/loss" in last else "", f"{seconds:,.1f} s",
+        rows.append((label, run.status, f"{run.steps:,}", _percent(last, "test/accuracy"),
+                     _percent(last, "validation/accuracy"), f"{last['test/loss']:.4f}" if "test/loss" in last else "",
+                     f"{seconds:,.1f} s",
                      f"{last['system/images_per_second']:,.0f}" if "system/images_per_second" in last else "",
                      environment.get("device", ""), time.strftime("%Y-%m-%d %H:%M", time.localtime(run.run.created))))
     return html.table("What the runs reached", ("run", "status", "steps", "test accuracy", "validation accuracy", "test loss",
@@ -38,43 +38,43 @@ def overview(runs: Sequence[reader.RunRecord], labels: Sequence[str]) -> str:
 
 
 def hyperparameters(runs: Sequence[reader.RunRecord], labels: Sequence[str]) -> str:
-    """Return the settings in which the runs differ, and, folded, those in which they do not."""
+    """Return the settings that differ between the runs, and, folded, those that are the same."""
     configs = [dict(nested.flatten(run.run.config)) for run in runs]
     names = sorted({name for config in configs for name in config})
     differing = [name for name in names if len({json.dumps(config.get(name), default=str) for config in configs}) > 1]
     rows = [(name, *(config.get(name, "") for config in configs)) for name in differing]
     same = html.table("The same in all runs" if len(runs) > 1 else "Settings", ("setting", "value"),
                       [(name, configs[0].get(name)) for name in names if name not in differing])
-    shown = html.table("Settings that differ", ("setting", *labels), rows) if rows else ""
-    return shown + html.details(f"{len(names) - len(differing)} settings{' are the same' if len(runs) > 1 else ''}", same)
+    table = html.table("Settings that differ", ("setting", *labels), rows) if rows else ""
+    return table + html.details(f"{len(names) - len(differing)} settings{' are the same' if len(runs) > 1 else ''}", same)
 
 
 def environments(runs: Sequence[reader.RunRecord], labels: Sequence[str]) -> str:
-    """Return how environment and source of each run differ from the first one's, and those of the first."""
+    """Return the differences of each run's environment and source from the first run's, and those of the first."""
     rows = []
     for kind in (events.Environment, events.Source):
         first = next(iter(runs[0].of(kind)), None)
         for run, label in zip(runs[1:], labels[1:], strict=True):
             for fact in run.of(kind)[:1]:
                 rows += [(label, kind.__name__, line) for line in differences.between(first, fact)] if first else []
-    compared = html.table(f"Differences from {labels[0]}", ("run", "what", "difference"), rows) if rows else (
+    table = html.table(f"Differences from {labels[0]}", ("run", "what", "difference"), rows) if rows else (
         "<p>Environment and source are the same in all runs.</p>" if len(runs) > 1 else "")
     facts = [(name, value) for fact in runs[0].of(events.Environment)[:1] for name, value in fact.facts.items()]
     sources = [(name, value) for fact in runs[0].of(events.Source)[:1]
                for name, value in (("commit", fact.commit or "no repository"), ("branch", fact.branch or ""),
                                    ("uncommitted changes", "yes" if fact.dirty else "no"), ("files", len(fact.files)))]
-    return compared + html.details(f"Environment and source of {labels[0]}",
+    return table + html.details(f"Environment and source of {labels[0]}",
                                    html.table("Environment", ("fact", "value"), facts),
                                    html.table("Source", ("fact", "value"), sources))
 
 
-def one_run(run: reader.RunRecord, label: str, opened: bool) -> str:
-    """Return what a run left: its classes, pictures, data, models, deliveries, texts."""
-    parts = [f"<p>Command: <code>{html.text(' '.join(run.run.command))}</code></p>" if run.run.command else ""]
+def one_run(run: reader.RunRecord, label: str, is_open: bool) -> str:
+    """Return the contents of a run: classes, pictures, data, models, sync, texts."""
+    contents = [f"<p>Command: <code>{html.text(' '.join(run.run.command))}</code></p>" if run.run.command else ""]
     if run.run.tags or run.run.description:
-        parts.append(f"<p>{html.text(', '.join(run.run.tags))} {html.text(run.run.description)}</p>")
-    parts += [_classes(run), _pictures(run), _data(run), _lineage(run), _deliveries(run), _texts(run)]
-    return html.details(label, *parts, opened=opened)
+        contents.append(f"<p>{html.text(', '.join(run.run.tags))} {html.text(run.run.description)}</p>")
+    contents += [_classes(run), _pictures(run), _data(run), _lineage(run), _sync(run), _texts(run)]
+    return html.details(label, *contents, is_open=is_open)
 
 
 def _classes(run: reader.RunRecord) -> str:
@@ -105,9 +105,9 @@ def _classes(run: reader.RunRecord) -> str:
 
 def _pictures(run: reader.RunRecord) -> str:
     newest = {image.name: image for image in run.of(events.Image)}
-    drawn = [html.picture(_png(run, image), f"{image.name}: {image.caption}" if image.caption else image.name)
-             for name, image in newest.items() if name not in ("learning_curves", "confusion_matrix")]  # drawn anew
-    return f'<div class="pictures">{"".join(drawn)}</div>' if drawn else ""
+    figures = [html.picture(_png(run, image), f"{image.name}: {image.caption}" if image.caption else image.name)
+             for name, image in newest.items() if name not in ("learning_curves", "confusion_matrix")]  # the page has its own
+    return f'<div class="pictures">{"".join(figures)}</div>' if figures else ""
 
 
 def _png(run: reader.RunRecord, image: events.Image) -> bytes:
@@ -130,20 +130,20 @@ def _lineage(run: reader.RunRecord) -> str:
         origin = None
     rows: list[tuple[Any, ...]] = [("run", run.run.id), ("parent", run.run.parent or "none")]
     if origin:
-        rows.append(("goes on from", f"step {origin['step']} of {origin['run']}"))
+        rows.append(("starts from", f"step {origin['step']} of {origin['run']}"))
     for model in run.of(events.Model):
         rows += [("model", f"{model.name}, step {model.step:,}"), ("model digest", model.blob.sha256),
                  ("trained on", ", ".join(digest[:16] for digest in model.datasets))]
     return html.table("Lineage", ("what", "which"), rows)
 
 
-def _deliveries(run: reader.RunRecord) -> str:
+def _sync(run: reader.RunRecord) -> str:
     rows = []
-    for replica in receipts.sync_statuses(run.directory):
-        state = replica.summary(len(run.entries))
+    for status in receipts.sync_statuses(run.directory):
+        state = status.summary(len(run.entries))
         counts = (state[name] for name in ("sent", "converted", "sampled", "unsupported", "failed", "pending"))
-        rows.append((replica.label, state["state"], *counts, "; ".join(state["notes"]) or state["error"], state["where"]))
-    return html.table("Deliveries, by receipts", ("to", "state", "sent", "converted", "sampled", "unsupported", "failed",
+        rows.append((status.label, state["state"], *counts, "; ".join(state["notes"]) or state["error"], state["where"]))
+    return html.table("Sync, by receipts", ("tracker", "state", "sent", "converted", "sampled", "unsupported", "failed",
                                                   "pending", "notes", "where"), rows) if rows else ""
 
 

@@ -1,4 +1,4 @@
-"""What a run is and reached, folded from its record: as one JSON object, and as a page of text."""
+"""Shows a run and its results as one JSON object and as text, and registered models and sweeps as text."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ def summary(directory: Path) -> dict[str, Any]:
       UserError: there is no run in the directory.
       RecordError: its record is damaged.
     """
-    recorded = reader.read(directory)
-    trained = recorded.of(events.Model)
-    environment = next(iter(recorded.of(events.Environment)), None)
-    source = next(iter(recorded.of(events.Source)), None)
-    metrics = recorded.last()
+    record = reader.read(directory)
+    models = record.of(events.Model)
+    environment = next(iter(record.of(events.Environment)), None)
+    source = next(iter(record.of(events.Source)), None)
+    metrics = record.last()
     return {
-        "id": recorded.run.id, "name": recorded.run.name, "directory": str(directory), "status": recorded.status,
-        "created": recorded.run.created, "parent": recorded.run.parent, "command": list(recorded.run.command),
-        "config": dict(recorded.run.config),
-        "steps": max((int(event.steps[-1]) for event in recorded.of(events.Metrics) if len(event.steps)), default=0),
-        "parameters_sha256": trained[-1].metadata.get("parameters_sha256") if trained else None,
-        "model_sha256": trained[-1].blob.sha256 if trained else None,
+        "id": record.run.id, "name": record.run.name, "directory": str(directory), "status": record.status,
+        "created": record.run.created, "parent": record.run.parent, "command": list(record.run.command),
+        "config": dict(record.run.config),
+        "steps": max((int(event.steps[-1]) for event in record.of(events.Metrics) if len(event.steps)), default=0),
+        "parameters_sha256": models[-1].metadata.get("parameters_sha256") if models else None,
+        "model_sha256": models[-1].blob.sha256 if models else None,
         "datasets": {event.split: {"name": event.name, "version": event.version, "digest": event.digest,
                                    "examples": event.examples, "origin": event.origin}
-                     for event in recorded.of(events.Dataset)},
+                     for event in record.of(events.Dataset)},
         "source": {"commit": source.commit, "dirty": source.dirty} if source else None,
         "environment": dict(environment.facts) if environment else {},
         "metrics": metrics,
-        "events": len(recorded.entries),
-        "sync": {replica.label: replica.summary(len(recorded.entries)) for replica in receipts.sync_statuses(directory)},
+        "events": len(record.entries),
+        "sync": {status.label: status.summary(len(record.entries)) for status in receipts.sync_statuses(directory)},
     }
 
 
 def text(facts: dict[str, Any]) -> str:
-    """Return the same as a page for a person."""
+    """Return the same as text for a person."""
     source = facts["source"] or {}
     rows = [
         ("run", f"{facts['name']}  {facts['id']}"),
@@ -61,43 +61,43 @@ def text(facts: dict[str, Any]) -> str:
     rows += [(f"data {split}", f"{data['name']} {data['version']}, {data['examples']} examples, {data['digest'][:16]}")
              for split, data in facts["datasets"].items()]
     rows += [(name, f"{value:.6g}") for name, value in sorted(facts["metrics"].items())]
-    rows += [(f"to {label}", sync_line(state)) for label, state in facts["sync"].items()]
+    rows += [(f"sync {label}", sync_line(state)) for label, state in facts["sync"].items()]
     return _page(rows)
 
 
 def sync_line(state: dict[str, Any]) -> str:
-    """Return one line on a replica from its summary."""
+    """Return the summary of a sync status as one line."""
     counts = ", ".join(f"{state[name]} {name}" for name in ("sent", "converted", "sampled", "unsupported", "failed", "pending")
                        if state[name])
     problem = f" ({state['error']})" if state["error"] else ""
     return f"{state['state']}{problem}: {counts or 'nothing yet'}; {state['where']}"
 
 
-def version_facts(registered: store.Version) -> dict[str, Any]:
+def version_facts(version: store.Version) -> dict[str, Any]:
     """Return what `registry show --json` prints."""
-    return {"name": registered.name, "version": registered.version, "registered": registered.registered,
-            "aliases": list(registered.aliases), "notes": list(registered.notes), "path": str(registered.path),
-            **registered.chain}
+    return {"name": version.name, "version": version.version, "registered": version.registered,
+            "aliases": list(version.aliases), "notes": list(version.notes), "path": str(version.path),
+            **version.chain}
 
 
-def versions_table(registered: Sequence[store.Version]) -> str:
-    """Return a line a version: name, version, aliases, score, when, run, notes."""
+def versions_table(versions: Sequence[store.Version]) -> str:
+    """Return one line per version: name, version, aliases, score, time, run, notes."""
     rows = [(each.name, f"version {each.version}", ", ".join(each.aliases), _accuracy(each.chain["metrics"]),
              _time(each.registered), f"run {each.chain['run']['id'][:12]}", each.sha256[:12], "; ".join(each.notes))
-            for each in registered]
+            for each in versions]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return "\n".join(secrets.printable("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
                      for row in rows) or "nothing is registered yet"
 
 
-def chain_page(registered: store.Version) -> str:
-    """Return the chain of a version as a page: model, run, step, config, data, source, environment, metrics."""
-    facts = registered.chain
+def chain_page(version: store.Version) -> str:
+    """Return the chain of a version as text: model, run, step, config, data, source, environment, metrics."""
+    facts = version.chain
     model, run, parent = facts["model"], facts["run"], facts["parent"]
-    rows = [("model", f"{registered.name} version {registered.version}{_in_brackets(registered.aliases)}, registered "
-                      f"{_time(registered.registered)}"),
-            ("file", f"{registered.path}, {model['size']:,} bytes"), ("sha256", model["sha256"]),
-            ("parameters", str(model["parameters_sha256"])), *(("note", text) for text in registered.notes),
+    rows = [("model", f"{version.name} version {version.version}{_in_brackets(version.aliases)}, registered "
+                      f"{_time(version.registered)}"),
+            ("file", f"{version.path}, {model['size']:,} bytes"), ("sha256", model["sha256"]),
+            ("parameters", str(model["parameters_sha256"])), *(("note", text) for text in version.notes),
             ("run", f"{run['name']}  {run['id']}"), ("directory", run["directory"]), ("command", " ".join(run["command"])),
             ("sealed", f"{run['events']['count']} events, {run['events']['sha256']}" if run["events"] else run["status"])]
     if parent:
@@ -127,7 +127,7 @@ def result_table(directory: Path, status: str, metrics: Mapping[str, float], sec
 
 
 def sweep_table(directory: Path, seconds: float) -> str:
-    """Return the table at the end of a sweep: a line a point of its search, best first; then its directory."""
+    """Return the table at the end of a sweep: one line per point of its search, best first; then its directory."""
     facts = json.loads((directory / "sweep.json").read_text())
     lines = [f"{facts['members']} members in {seconds:.1f} s, the best by {facts['chosen_by']}: {facts['best']['directory']}"]
     for row in facts["points"]:

@@ -13,7 +13,7 @@ import pytest
 from mnist_jax import events
 from mnist_jax.cli import main
 from mnist_jax.record import reader
-from tests.helpers import online
+from tests.helpers import tracker_servers
 from tests.helpers.datasets import write_idx
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def mistake(*arguments: str, **environment: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
+@pytest.mark.parametrize(("arguments", "message"), [
     ([DIGITS, "--config.optimizer.learning_rat=0.1"], "learning_rate"),
     ([DIGITS, "--config.epoch=3"], "epochs"),
     ([DIGITS, "--config.epochs=many"], "many"),
@@ -53,9 +53,9 @@ def mistake(*arguments: str, **environment: str) -> str:
     ([DIGITS, "--trackr=neptune"], "tracker"),
     (["--config=configs/cnn.py", "--config.dataset.data_dir=configs"], "four IDX files"),
 ])
-def test_a_mistake_in_the_flags(arguments, said):
+def test_a_mistake_in_the_flags(arguments, message):
     line = mistake("run.py", *arguments)
-    assert said in line and line.startswith("run.py: ")
+    assert message in line and line.startswith("mnist-jax train: ")
 
 
 def test_a_tracker_whose_package_is_missing_names_the_pip_command():
@@ -126,11 +126,11 @@ def test_show_prints_one_object_and_a_page(finished_run):
 
 
 def test_a_neptune_folder_moves_to_a_comet_server(finished_run, tmp_path):
-    """The way off Neptune: import, then deliver to another tracker, by two commands."""
+    """The way off Neptune: import, then sync to another tracker, by two commands."""
     moved = tmp_path / "moved"
     done = call("-m", "mnist_jax", "import", str(finished_run / "sync" / "neptune-offline"), f"--workdir={moved}")
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(moved), done.stderr
-    with online.serve("comet") as served:
+    with tracker_servers.serve("comet") as served:
         done = call("-m", "mnist_jax", "sync", str(moved), "--tracker=comet", **served.environment)
         assert done.returncode == 0 and "complete" in done.stdout, done.stdout + done.stderr
         arrived = served.contents(reader.read(moved).run.id)
@@ -162,7 +162,7 @@ def test_a_finished_run_started_again_prints_its_summary(tmp_path, idx_folder):
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines()[-1] == f"{tmp_path}/run" and "test accuracy" in done.stdout
     assert not first.stderr  # no bar, no noise where nobody watches
-    assert again.stderr == f"{tmp_path}/run: this run was finished before; nothing is trained\n"
+    assert again.stderr == f"{tmp_path}/run: this run is finished already; nothing is trained\n"
 
 
 def test_the_help_of_every_command_has_an_example():
@@ -171,5 +171,6 @@ def test_the_help_of_every_command_has_an_example():
                  for each in action.choices.values()]
         return [below for each in inner for below in commands(each)] if inner else [parser]
 
-    found = commands(main.parser())
-    assert len(found) >= 14 and all((each.epilog or "").startswith("example: mnist-jax ") for each in found)
+    parsers = [each for each in commands(main.parser()) if each.add_help]  # `train` has the help of absl
+    assert len(parsers) >= 14 and all((each.epilog or "").startswith("example: mnist-jax ") for each in parsers)
+    assert "    mnist-jax train --config=" in call("-m", "mnist_jax", "train", "--help").stdout

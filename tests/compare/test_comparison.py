@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax import compare, errors
+from mnist_jax import errors
 from mnist_jax.cli import main
 from mnist_jax.compare import claims, comparison, criteria, page, sandbox, thesis
 
@@ -38,7 +38,7 @@ def test_every_probe_ended_as_it_should_and_left_something(probed):
     for folder in folders:
         code = json.loads((folder / "end.json").read_text())["code"]
         assert code == (-9 if folder.name.startswith("killed") else 0), (folder / "output.txt").read_text()
-        assert (folder / "said.jsonl").read_text() or folder.name.startswith("bare")
+        assert (folder / "calls.jsonl").read_text() or folder.name.startswith("bare")
 
 
 def test_what_the_clients_are_known_to_do_is_found(probed):
@@ -62,14 +62,14 @@ def test_what_the_clients_are_known_to_do_is_found(probed):
     assert any("command line" in line for line in fact(probed, "Planted passwords", "comet"))
 
 
-def test_a_probe_that_failed_is_said_and_is_no_success(evidence, capsys):
+def test_a_probe_that_failed_is_reported_and_is_no_success(evidence, capsys):
     (evidence / "comet" / "called-online" / "end.json").write_text('{"code": 1}')
     shutil.rmtree(evidence / "neptune" / "bare-offline")
     found = comparison.fold(evidence)
     first, second = found.problems
     assert first == "neptune bare-offline did not end" and "comet called-online ended with exit code 1" in second
     assert "did not end" in page.of(found) and found.facts["Network"]["neptune"] == []
-    assert main.main(["compare", "--evidence", str(evidence)]) == 1
+    assert main.main(["compare-trackers", "--evidence", str(evidence)]) == 1
     assert "output.txt says why" in capsys.readouterr().err
 
 
@@ -77,22 +77,22 @@ def test_a_folder_for_the_evidence_may_be_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(criteria, "PROBES", {"offline": ("killed",), "online": ()})
     sandbox.probe(Path("evidence"), ("neptune",))
-    assert (tmp_path / "evidence" / "neptune" / "killed-offline" / "said.jsonl").read_text()
+    assert (tmp_path / "evidence" / "neptune" / "killed-offline" / "calls.jsonl").read_text()
 
 
 CHANGES = [  # a place in the evidence, and what it decides
-    ("neptune/bare-offline/left", lambda folder: automatic(folder, "neptune", "environment", "offline")),
-    ("comet/bare-offline/left", lambda folder: automatic(folder, "comet", "hyperparameters", "offline")),
+    ("neptune/bare-offline/files", lambda folder: automatic(folder, "neptune", "environment", "offline")),
+    ("comet/bare-offline/files", lambda folder: automatic(folder, "comet", "hyperparameters", "offline")),
     ("neptune/bare-online/server.jsonl", lambda folder: automatic(folder, "neptune", "source code", "online")),
     ("comet/bare-online/server.jsonl", lambda folder: automatic(folder, "comet", "environment", "online")),
-    ("neptune/called-offline/left", lambda folder: answer(folder, "neptune", "models", "run['models/weights']", "offline")),
+    ("neptune/called-offline/files", lambda folder: answer(folder, "neptune", "models", "run['models/weights']", "offline")),
     ("comet/called-online/server.jsonl", lambda folder: answer(folder, "comet", "models", "register_model", "online")),
-    ("neptune/killed-offline/left", lambda folder: fact(folder, "After kill -9", "neptune")),
-    ("comet/killed-offline/left", lambda folder: fact(folder, "After kill -9", "comet")),
-    ("comet/points-online/said.jsonl", lambda folder: fact(folder, "Costs", "comet")),
-    ("neptune/points-offline/left", lambda folder: fact(folder, "Costs", "neptune")),
-    ("comet/bare-offline/left", lambda folder: fact(folder, "Planted passwords", "comet")),
-    ("neptune/again-online/said.jsonl", lambda folder: comparison.fold(folder).cells["images"]["neptune"].reach),
+    ("neptune/killed-offline/files", lambda folder: fact(folder, "After kill -9", "neptune")),
+    ("comet/killed-offline/files", lambda folder: fact(folder, "After kill -9", "comet")),
+    ("comet/points-online/calls.jsonl", lambda folder: fact(folder, "Costs", "comet")),
+    ("neptune/points-offline/files", lambda folder: fact(folder, "Costs", "neptune")),
+    ("comet/bare-offline/files", lambda folder: fact(folder, "Planted passwords", "comet")),
+    ("neptune/again-online/calls.jsonl", lambda folder: comparison.fold(folder).cells["images"]["neptune"].reach),
 ]
 
 
@@ -110,28 +110,28 @@ def test_every_claim_of_the_table_rests_on_evidence(evidence):
     assert all(claim.why.quotes for claim in before)
     for tracker in thesis.TRACKERS:
         for mode in criteria.MODES:
-            (evidence / tracker / f"called-{mode}" / "said.jsonl").unlink()
+            (evidence / tracker / f"called-{mode}" / "calls.jsonl").unlink()
             for name in ("bare", "called", "again"):
                 (evidence / tracker / f"{name}-online" / "server.jsonl").unlink(missing_ok=True)
     assert {claim.finding for claim in comparison.fold(evidence).claims} == {claims.NOT_SHOWN}
 
 
 def test_changed_evidence_changes_the_statement(evidence):
-    said = evidence / "comet" / "called-online" / "said.jsonl"
-    said.write_text(said.read_text().replace('"taken": true', '"taken": false'))
+    calls = evidence / "comet" / "called-online" / "calls.jsonl"
+    calls.write_text(calls.read_text().replace('"accepted": true', '"accepted": false'))
     assert answer(evidence, "comet", "images", "log_image", "online") == criteria.REFUSED
     server = evidence / "neptune" / "bare-online" / "server.jsonl"
     server.write_text(server.read_text() + '{"kind": "float", "name": "metrics/loss", "value": 1}\n')
     assert automatic(evidence, "neptune", "metrics", "online") == ["metrics/loss"]
     (claim,) = [claim for claim in comparison.fold(evidence).claims if claim.statement.name == "neptune automatic"]
     assert "metrics by itself" in claim.why.text
-    for log in (evidence / "neptune" / "called-offline" / "left").rglob("data-*.log"):
+    for log in (evidence / "neptune" / "called-offline" / "files").rglob("data-*.log"):
         log.write_bytes(log.read_bytes().replace(b"hyperparameters", b"Hyperparameters"))
     assert answer(evidence, "neptune", "hyperparameters", "run['hyperparameters'] =", "offline") == criteria.LOST
 
 
 def test_every_statement_of_the_page_leads_to_its_evidence_and_nothing_leaves_it(probed, finished_run, tmp_path):
-    path = compare.write(compare.compare(probed, finished_run), tmp_path / "new" / "compare.html")
+    path = page.write_comparison(comparison.compare_trackers(probed, finished_run), tmp_path / "new" / "compare.html")
     text = path.read_text()
     linked, there = set(re.findall(r'href="#(e\d+)"', text)), set(re.findall(r'<li id="(e\d+)"', text))
     assert linked == there and len(there) > 100
@@ -149,25 +149,26 @@ def test_what_evidence_says_cannot_become_html(evidence):
     assert "<script>" not in text and "&lt;script&gt;" in text
 
 
-def test_a_client_that_is_not_installed_is_said_to_be(evidence, capsys):
+def test_a_client_that_is_not_installed_is_reported(evidence, capsys):
     client = evidence / "neptune" / "client.json"
     client.write_text(client.read_text().replace(json.loads(client.read_text())["version"], ""))
     found = comparison.fold(evidence)
     assert {claim.finding for claim in found.claims if claim.statement.tracker == "neptune"} == {claims.NOT_SHOWN}
     text = page.of(found)
     assert "Neptune is not installed here" in text and "Comet 3." in text
-    assert main.main(["compare", "--evidence", str(evidence)]) == 0
+    assert main.main(["compare-trackers", "--evidence", str(evidence)]) == 0
     assert "Neptune is not installed" in capsys.readouterr().out
     shutil.copy(client, evidence / "comet" / "client.json")
-    assert main.main(["compare", "--evidence", str(evidence)]) == 2
+    assert main.main(["compare-trackers", "--evidence", str(evidence)]) == 2
     assert "pip install" in capsys.readouterr().err
 
 
 def test_the_command_prints_and_writes_it(probed, finished_run, tmp_path, capsys):
-    assert main.main(["compare", str(finished_run), "--evidence", str(probed), "--html", str(tmp_path / "c.html")]) == 0
+    page_file = tmp_path / "c.html"
+    assert main.main(["compare-trackers", str(finished_run), "--evidence", str(probed), "--html", str(page_file)]) == 0
     told = capsys.readouterr().out
-    assert "datasets" in told and "Table 1 of the thesis" in told and (tmp_path / "c.html").exists()
-    assert main.main(["compare", "--evidence", str(probed), "--json"]) == 0
+    assert "datasets" in told and "Table 1 of the thesis" in told and page_file.exists()
+    assert main.main(["compare-trackers", "--evidence", str(probed), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert set(facts["cells"]) == set(thesis.CRITERIA) and len(facts["claims"]) == len(thesis.TABLE)
 
@@ -179,8 +180,8 @@ def test_a_mistake_is_one_line(tmp_path, probed, capsys):
     for arguments in ([str(tmp_path / "no-run")], ["--evidence", str(tmp_path / "file")],
                       ["--evidence", str(tmp_path / "full")],
                       ["--evidence", str(probed), "--html", str(tmp_path / "file" / "x.html")]):
-        assert main.main(["compare", *arguments]) == 2
+        assert main.main(["compare-trackers", *arguments]) == 2
         assert len(capsys.readouterr().err.strip().split("\n")) == 1
     with pytest.raises(errors.UserError, match="found none on comet"):
         shutil.copytree(probed / "neptune", tmp_path / "half" / "neptune")
-        compare.compare(tmp_path / "half")
+        comparison.compare_trackers(tmp_path / "half")

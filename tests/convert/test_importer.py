@@ -15,18 +15,19 @@ from mnist_jax.convert import importer
 from mnist_jax.record import reader, writer
 from mnist_jax.tracking import protocol, replica
 from mnist_jax.tracking.neptune import client as neptune_client
-from tests.helpers import odd_record
+from tests.helpers import odd_record, records
 
 BACKENDS = ["neptune", "comet"]
 BODY = """
 import os, signal, sys
 from pathlib import Path
-from mnist_jax import record, tracking
+from mnist_jax.record import reader
+from mnist_jax.tracking import protocol
 directory, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 folder = directory / "killed"
 folder.mkdir()
-recorded = record.read(directory)
-tracker = tracking.backend(name).create(tracking.Destination(name, "offline"), folder)
+recorded = reader.read(directory)
+tracker = protocol.backend(name).create(protocol.Destination(name, "offline"), folder)
 tracker.open(recorded.run, lambda blob: directory / "blobs" / blob.sha256, earlier=None)
 for entry in recorded.entries[:count]:
     tracker.write(entry.event)
@@ -49,7 +50,7 @@ def without_times(event: events.Event) -> events.Event:
     return events.Metrics(event.steps, event.values, event.steps * 0.0) if isinstance(event, events.Metrics) else event
 
 
-def said(recorded: list[events.Event], name: str) -> list:
+def comparable(recorded: list[events.Event], name: str) -> list:
     """Return events in a form in which NaN equals NaN; Comet keeps its own times."""
     kept = recorded if name == "neptune" else [without_times(event) for event in recorded]
     return [event if isinstance(event, events.Metrics)
@@ -76,7 +77,7 @@ def test_a_real_run_comes_back_event_by_event(finished_run, tmp_path, name):
     imported = importer.import_run(offline_replica(finished_run, name), tmp_path / "run")
     after = reader.read(tmp_path / "run")
     assert after.run == before.run and after.status == "finished" and imported.skipped == ()
-    assert said(facts(after), name) == said(facts(before), name)
+    assert comparable(facts(after), name) == comparable(facts(before), name)
     for event in facts(after):
         for blob in events.blobs(event):
             assert after.bytes_of(blob) == before.bytes_of(blob)
@@ -90,7 +91,7 @@ def test_odd_values_come_back_bit_for_bit(odd, tmp_path, name):
     imported = importer.import_run(offline_replica(odd.directory, name), tmp_path / "run")
     after = reader.read(tmp_path / "run")
     assert (after.run, after.status, imported.skipped) == (odd.run, "diverged", ())
-    assert said(facts(after), name) == said(facts(odd), name)
+    assert comparable(facts(after), name) == comparable(facts(odd), name)
 
 
 def test_what_the_client_says_of_its_own_accord_is_no_event(tmp_path, monkeypatch):
@@ -103,23 +104,25 @@ def test_what_the_client_says_of_its_own_accord_is_no_event(tmp_path, monkeypatc
     with zipfile.ZipFile(next(offline_replica(before.directory, "comet").glob("*.zip"))) as archive:
         assert b"sys.already_imported_modules" in archive.read("messages.json")
     imported = importer.import_run(offline_replica(before.directory, "comet"), tmp_path / "back")
-    assert imported.skipped == () and said(facts(reader.read(tmp_path / "back")), "comet") == said(facts(before), "comet")
+    after = reader.read(tmp_path / "back")
+    assert imported.skipped == () and comparable(facts(after), "comet") == comparable(facts(before), "comet")
 
 
 def test_what_a_format_cannot_carry_is_named(tmp_path):
-    names = {"neptune": "empty event", "comet": "cut at 100 characters"}
+    names = {"neptune": "found 0", "comet": "truncated at 100 characters"}
     for name, words in names.items():
         directory = tmp_path / name
         with writer.create(directory, events.RunInfo(writer.new_id(), "x", 0.0, {}, ())) as recorder:
-            recorder.append(events.Status(0, "running"), events.Environment({}), events.Metrics([1], {"m" * 120: [1.0]}, [1.0]),
+            recorder.append(events.Status(0, "running"), events.Environment({}), records.point(1, "m" * 120),
                             events.Source(None, None, None, False, None, (recorder.blob(b"\xff", "x.py"),)),
                             events.Status(1, "finished"))
             recorder.close("finished")
         replica.update(directory, protocol.Destination(name, "offline"))
         result = importer.import_run(offline_replica(directory, name), tmp_path / f"{name}-back")
-        assert "empty event" in "".join(result.skipped) and words in "".join([*result.skipped, *result.changed])
+        assert "expected one event between two marks, found 0" in "".join(result.skipped)
+        assert words in "".join([*result.skipped, *result.changed])
         assert len(facts(reader.read(result.directory))) == 4
-    assert "no text" in "".join(result.changed)
+    assert "not UTF-8" in "".join(result.changed)
 
 
 def test_large_files_lie_outside_a_neptune_folder_and_come_along_when_allowed(tmp_path, monkeypatch):
@@ -132,16 +135,17 @@ def test_large_files_lie_outside_a_neptune_folder_and_come_along_when_allowed(tm
     without = facts(reader.read(tmp_path / "without"))
     assert "outside the folder" in "".join(result.skipped)
     assert not [event for event in without if isinstance(event, events.Image | events.Artifact | events.Model)]
-    assert [fact for fact in said(facts(before), "neptune") if fact in said(without, "neptune")] == said(without, "neptune")
+    whole, part = comparable(facts(before), "neptune"), comparable(without, "neptune")
+    assert [fact for fact in whole if fact in part] == part
     importer.import_run(source, tmp_path / "with", allow_outside=True)
-    assert said(facts(reader.read(tmp_path / "with")), "neptune") == said(facts(before), "neptune")
+    assert comparable(facts(reader.read(tmp_path / "with")), "neptune") == comparable(facts(before), "neptune")
 
 
 def test_a_run_moves_from_one_tracker_to_the_other_and_back(odd, tmp_path):
     importer.import_run(offline_replica(odd.directory, "comet"), tmp_path / "one")
     assert "failed" not in replica.update(tmp_path / "one", protocol.Destination("neptune", "offline")).counts
     importer.import_run(offline_replica(tmp_path / "one", "neptune"), tmp_path / "two")
-    assert said(facts(reader.read(tmp_path / "two")), "comet") == said(facts(odd), "comet")
+    assert comparable(facts(reader.read(tmp_path / "two")), "comet") == comparable(facts(odd), "comet")
     assert reader.read(tmp_path / "two").run == odd.run
 
 
@@ -158,7 +162,7 @@ def test_what_a_killed_client_left_is_a_prefix_of_the_run(odd, tmp_path, name):
     assert after.status == imported.status == "failed" and after.run.id == odd.run.id
     assert stated[-1] == events.Status(stated[-1].step, "failed")
     assert 12 <= len(stated) - 1 <= len(facts(odd))
-    assert said(stated[:-1], name) == said(facts(odd)[:len(stated) - 1], name)
+    assert comparable(stated[:-1], name) == comparable(facts(odd)[:len(stated) - 1], name)
     assert "killed" in next(event.text for event in after.of(events.Text) if event.name == "imported")
 
 
@@ -170,11 +174,11 @@ def test_a_folder_must_hold_exactly_one_run(odd, tmp_path):
         return str(refusal.value)
 
     (tmp_path / "empty").mkdir()
-    assert "found nothing there" in refused(tmp_path / "nowhere")
+    assert "found no such path" in refused(tmp_path / "nowhere")
     assert "found neither" in refused(tmp_path / "empty")
     assert "found 2 (comet-offline" in refused(odd.directory / "sync")
     (tmp_path / "text").write_text("text")
-    assert "no zip" in refused(tmp_path / "text")
+    assert "not a zip" in refused(tmp_path / "text")
     assert not (tmp_path / "new").exists() and {path.name for path in tmp_path.iterdir()} == {"empty", "text"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from mnist_jax import errors, events
 from mnist_jax.convert import parquet
 from mnist_jax.record import reader, writer
-from tests.helpers import odd_record
+from tests.helpers import odd_record, records
 
 # neptune-exporter's src/neptune_exporter/model.py, as published.
 SCHEMA = pa.schema([
@@ -39,9 +39,9 @@ def test_every_value_of_a_run_is_a_row_and_every_file_lies_beside_it(finished_ru
     assert pyarrow.parquet.read_schema(paths[0]).equals(SCHEMA)
     assert {row["attribute_type"] for row in rows} <= TYPES
     assert {(row["project_id"], row["run_id"]) for row in rows} == {("team/mnist", run.run.id)}
-    for name, (steps, values) in run.series().items():
-        held = [(int(row["step"]), row["float_value"]) for row in rows if row["attribute_path"] == name]
-        assert held == list(zip(steps, values, strict=True)), name
+    for name, (steps, values) in records.series_of(run).items():
+        points = [(int(row["step"]), row["float_value"]) for row in rows if row["attribute_path"] == name]
+        assert points == list(zip(steps, values, strict=True)), name
     held = {row["attribute_path"]: row for row in rows}
     (hyper,) = run.of(events.Hyperparameters)
     assert held["parameters/optimizer/learning_rate"]["float_value"] == hyper.values["optimizer.learning_rate"]
@@ -66,7 +66,7 @@ def test_odd_values_are_kept(tmp_path):
     rows = rows_of(parquet.export_parquet(tmp_path / "run", tmp_path / "out"))
     odd = [row for row in rows if row["attribute_path"] == "odd/v"]
     assert str([row["float_value"] for row in odd]) == str([1.5, float("nan"), float("inf"), float("-inf"), -0.0,
-                                                            run.series()["odd/v"][1][-1]])
+                                                            float(run.series()["odd/v"][1][-1])])
     assert odd[-1]["step"] == decimal.Decimal(2**39)
     files = (tmp_path / "out" / "files").resolve()
     for row in rows:
@@ -95,9 +95,9 @@ def test_a_missing_package_is_one_line_with_the_command(finished_run, tmp_path, 
 
 def test_a_large_run_is_cut_into_parts(tmp_path, monkeypatch):
     run = odd_record.write(tmp_path / "run")
-    monkeypatch.setattr(parquet, "_PART_BYTES", 1)
+    monkeypatch.setattr(parquet, "_FILE_BYTES", 1)
     monkeypatch.setattr(parquet, "_ROWS", 100)
     paths = parquet.export_parquet(tmp_path / "run", tmp_path / "out")
     assert len(paths) > 3
-    held = [(int(row["step"]), row["float_value"]) for row in rows_of(paths) if row["attribute_path"] == "m"]
-    assert held == list(zip(*run.series()["m"], strict=True))
+    points = [(int(row["step"]), row["float_value"]) for row in rows_of(paths) if row["attribute_path"] == "m"]
+    assert points == list(zip(*records.series_of(run)["m"], strict=True))

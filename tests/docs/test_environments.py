@@ -63,6 +63,6 @@ def test_the_library_runs_where_the_other_tracker_is_absent(tracker, other, with
             "sandbox.probe(Path(sys.argv[1]), tuple(sys.argv[2:]))")
     assert call("-c", code, str(tmp_path), other).returncode == 0  # it says at once that the client is not there
     shutil.copytree(probed / tracker, tmp_path / tracker)
-    compared = call("-m", "mnist_jax", "compare", str(tmp_path / "run"), "--evidence", str(tmp_path))
+    compared = call("-m", "mnist_jax", "compare-trackers", str(tmp_path / "run"), "--evidence", str(tmp_path))
     assert compared.returncode == 0 and f"{TITLES[other].strip()} is not installed" in compared.stdout, compared.stderr
     assert f"  {TITLES[tracker]} by" in compared.stdout and f"  {TITLES[other]} by" not in compared.stdout

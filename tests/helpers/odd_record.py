@@ -9,11 +9,13 @@ from PIL import Image
 
 from mnist_jax import events
 from mnist_jax.record import reader, writer
+from tests.helpers import records
 
 
 def write(directory: Path, status: str = "diverged") -> reader.RunRecord:
-    run = events.RunInfo(writer.new_id(), "Zahl ∞", 12.5, {"a": {"b": [1, None]}}, ("python", "a b.py", "--x='y'"), writer.new_id(),
-                     ("z", "ä"), "two\nlines", 7)
+    command = ("python", "a b.py", "--x='y'")
+    run = events.RunInfo(writer.new_id(), "Zahl ∞", 12.5, {"a": {"b": [1, None]}}, command, parent=writer.new_id(),
+                         tags=("z", "ä"), description="two\nlines", steps_per_epoch=7)
     with writer.create(directory, run) as recorder:
         recorder.append(*facts(recorder))
         recorder.append(events.Status(5, status))
@@ -46,7 +48,7 @@ def facts(recorder: writer.RunWriter) -> list[events.Event]:
         events.Model("m", "v2", 10, data, (), ("p",), {}, {}),
         # Neptune cuts a series into pieces of 100; what is one event and what are two must still be told apart.
         events.Metrics(many, {"m": many * 0.5, "n": many * 1.0}, many * 2.0),
-        events.Metrics(many + 251, {"m": many * 0.5}, many * 2.0), events.Metrics([600], {"m": [1.0]}, [1.0]),
-        events.Metrics([600], {"k": [1.0]}, [1.0]),
+        events.Metrics(many + 251, {"m": many * 0.5}, many * 2.0), records.point(600, "m"),
+        records.point(600, "k"),
         # A run that was interrupted and resumed says two things after the same step.
         events.Text("short", 2, "again"), events.Status(5, "interrupted"), events.Status(5, "running")]

@@ -9,7 +9,7 @@ import pytest
 
 from mnist_jax import errors, events
 from mnist_jax.cli import main
-from mnist_jax.record import checkpoint, journal, reader
+from mnist_jax.record import checkpoint, journal, reader, run_file
 from mnist_jax.registry import predict, store
 
 
@@ -41,12 +41,12 @@ def test_versions_and_aliases(root):
     assert store.note(root, "tiny@2", "too slow").notes == ("second", "too slow")
 
 
-@pytest.mark.parametrize(("ask", "said"), [
+@pytest.mark.parametrize(("ask", "message"), [
     ("tiny@3", "one of 1, 2"), ("tiny@prodution", "did you mean 'production'"), ("tinny", "did you mean 'tiny'"),
     ("../tiny", "letters"), ("", "letters")])
-def test_what_is_not_there_is_said_in_one_line(root, ask, said):
+def test_what_is_not_there_is_reported_in_one_line(root, ask, message):
     store.promote(root, "tiny@1", "production")
-    with pytest.raises(errors.UserError, match=said):
+    with pytest.raises(errors.UserError, match=message):
         store.find(root, ask)
     with pytest.raises(errors.UserError):
         store.promote(root, ask, "staging")
@@ -81,7 +81,7 @@ def test_the_chain_leads_from_the_model_to_its_environment(root, run, capsys):
         assert part in page
 
 
-def test_a_whole_chain_is_said_to_be_whole(root, capsys):
+def test_a_whole_chain_is_verified(root, capsys):
     assert main.main(["registry", "verify", "tiny@1", f"--registry={root}"]) == 0
     assert "every digest of its chain matches" in capsys.readouterr().out
 
@@ -103,9 +103,9 @@ def test_one_changed_byte_is_found_and_named(root, run, what, capsys):
     flip(path, place)
     code = main.main(["registry", "verify", "tiny@1", f"--registry={root}"])
     output = capsys.readouterr()
-    said = output.out + output.err
-    assert code == 1 and str(path) in said and "damaged" in said
-    assert len(said.splitlines()) == 1, said
+    message = output.out + output.err
+    assert code == 1 and str(path) in message and "damaged" in message
+    assert len(message.splitlines()) == 1, message
 
 
 def test_a_run_that_is_gone_or_another_is_named(root, run, finished_run, capsys):
@@ -114,11 +114,11 @@ def test_a_run_that_is_gone_or_another_is_named(root, run, finished_run, capsys)
     assert f"{run}: expected the run" in capsys.readouterr().out
     assert predict.load_model("tiny@1", root).name == "tiny version 1", "production does not depend on the run's directory"
     moved.rename(run)
-    fields = reader.run_file.read(run)
-    other = reader.run_file.run({**fields, "config": {**fields["config"], "seed": 1}})
-    reader.run_file.write(run, other, "finished", fields["events"])
+    fields = run_file.read(run)
+    other = run_file.run({**fields, "config": {**fields["config"], "seed": 1}})
+    run_file.write(run, other, "finished", fields["events"])
     assert main.main(["registry", "verify", "tiny@1", f"--registry={root}"]) == 1
-    assert "config is no longer what was registered" in capsys.readouterr().out
+    assert "config differs from what was registered" in capsys.readouterr().out
 
 
 def test_a_changed_model_is_not_loaded(root):

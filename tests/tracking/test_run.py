@@ -13,55 +13,24 @@ import pytest
 import mnist_jax
 from mnist_jax import errors, events
 from mnist_jax.record import reader
-from mnist_jax.tracking import protocol, sync, testing
-from tests.helpers import read_back
+from mnist_jax.tracking import sync, testing
+from tests.helpers import list_tracker, offline_files, records
 
 PNG = testing.png()
 
 
-class Kept:
-    """A third party's tracker; told to, it hangs, raises or is slow."""
-
-    support = dict.fromkeys(events.KINDS.values(), protocol.Support("native", "in a list"))
-
-    def __init__(self, name: str = "kept", fault: str = ""):
-        self.name, self.fault, self.events, self.status = name, fault, [], None
-
-    def _fault(self, method: str) -> None:
-        if self.fault == f"hang in {method}":
-            time.sleep(3600)
-        if self.fault == f"raise in {method}":
-            raise RuntimeError("a bug of theirs")
-
-    def open(self, run, path_of, *, earlier):
-        self._fault("open")
-        return "a list"
-
-    def write(self, event):
-        self._fault("write")
-        self.events.append(event)
-        return protocol.Receipt("sent")
-
-    def flush(self, timeout_s):
-        return True
-
-    def close(self, status, timeout_s):
-        self._fault("close")
-        self.status = status
-
-
-def test_a_loop_is_recorded_and_delivered_to_an_object_of_a_third_party(tmp_path):
-    kept = Kept()
-    with mnist_jax.track("mine", {"optimizer": {"learning_rate": 0.1}}, tracker=kept, workdir=tmp_path / "run") as run:
+def test_a_loop_is_recorded_and_synced_to_an_object_of_a_third_party(tmp_path):
+    tracker = list_tracker.ListTracker()
+    with mnist_jax.track("mine", {"optimizer": {"learning_rate": 0.1}}, tracker=tracker, workdir=tmp_path / "run") as run:
         for step in (1, 2):
             run.log({"train/loss": 1 / step}, step=step)
         run.image("pixel", PNG, step=2, caption="a pixel")
         run.artifact("table", b"a,b\n", "table", {"rows": 0})
         run.text("note", "done", step=2)
     recorded = mnist_jax.read(run.directory)
-    assert recorded.status == kept.status == "finished"
-    assert kept.events == [entry.event for entry in recorded.entries]
-    assert recorded.series()["train/loss"] == ([1, 2], [1.0, 0.5])
+    assert recorded.status == tracker.status == "finished"
+    assert tracker.events == [entry.event for entry in recorded.entries]
+    assert records.series_of(recorded)["train/loss"] == ([1, 2], [1.0, 0.5])
     assert recorded.of(events.Hyperparameters)[0].values == {"optimizer.learning_rate": 0.1}
     assert run.sync[0].state == "complete" and run.tracking_seconds > 0
     run.close()  # a second one does nothing
@@ -85,7 +54,7 @@ def test_an_error_is_recorded_and_raised(tmp_path, error, status):
 
 def test_an_interrupted_run_prints_the_command_that_sends_the_rest(tmp_path, capsys):
     with pytest.raises(KeyboardInterrupt), mnist_jax.track("mine", tracker="neptune", workdir=tmp_path / "run") as run:
-        run._syncing[0].end()
+        run._syncs[0].stop()
         raise KeyboardInterrupt
     assert f"python -m mnist_jax sync {run.directory} --tracker=neptune" in capsys.readouterr().err
 
@@ -95,16 +64,16 @@ def test_an_interrupted_run_prints_the_command_that_sends_the_rest(tmp_path, cap
 def test_an_object_that_hangs_or_raises_changes_nothing(tmp_path, monkeypatch, fault):
     monkeypatch.setattr(sync, "NO_PROGRESS_S", 0.5)
     monkeypatch.setattr(sync, "AT_MOST_S", 1.0)
-    good = Kept("good")
+    good = list_tracker.ListTracker("good")
     started = time.monotonic()
-    with mnist_jax.track("mine", tracker=[Kept("bad", fault), good], workdir=tmp_path / "run") as run:
+    with mnist_jax.track("mine", tracker=[list_tracker.ListTracker("bad", fault), good], workdir=tmp_path / "run") as run:
         run.log({"x": 1.0}, step=1)
     assert time.monotonic() - started < 4
     assert good.status == "finished" and run.sync[1].state == "complete"
     assert mnist_jax.read(run.directory).status == "finished"
 
 
-def test_wrong_use_is_said_in_one_line(tmp_path):
+def test_wrong_use_is_reported_in_one_line(tmp_path):
     with mnist_jax.track("mine", workdir=tmp_path / "run") as run, pytest.raises(errors.UserError, match="PNG"):
         run.image("x", b"GIF89a", step=1)
     with pytest.raises(errors.UserError, match="choose another workdir"):
@@ -112,21 +81,22 @@ def test_wrong_use_is_said_in_one_line(tmp_path):
     with pytest.raises(errors.UserError, match="JSON can hold"):
         mnist_jax.track("mine", {"path": tmp_path}, workdir=tmp_path / "other")
     with pytest.raises(errors.UserError, match="each tracker once"):
-        mnist_jax.track("mine", tracker=[Kept(), Kept()], workdir=tmp_path / "other")
+        mnist_jax.track("mine", tracker=[list_tracker.ListTracker(), list_tracker.ListTracker()], workdir=tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
 def test_a_backend_is_found_by_its_entry_point(tmp_path, monkeypatch):
     (tmp_path / "theirs.py").write_text(
-        "from mnist_jax import tracking\n"
-        "def destination(mode):\n    return tracking.Destination('theirs', 'offline')\n"
-        "def create(where, folder):\n    import test_tracked\n    return test_tracked.Kept('theirs')\n")
+        "from mnist_jax.tracking import protocol\n"
+        "def destination(mode):\n    return protocol.Destination('theirs', 'offline')\n"
+        "from tests.helpers import list_tracker\n"
+        "def create(where, folder):\n    return list_tracker.ListTracker('theirs')\n")
     package = tmp_path / "theirs-1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
     (package / "entry_points.txt").write_text("[mnist_jax.trackers]\ntheirs = theirs\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parent)]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]))
     with mnist_jax.track("mine", tracker="theirs", workdir=tmp_path / "run") as run:
         run.log({"x": 1.0}, step=1)
     (replica,) = run.sync
@@ -140,33 +110,33 @@ def test_a_backend_is_found_by_its_entry_point(tmp_path, monkeypatch):
 def test_both_trackers_in_every_order_of_start_and_stop(tmp_path, order, last):
     """The one that shall end last is held until the other has ended."""
     run = mnist_jax.track("both", tracker=order, workdir=tmp_path / "run")
-    held = {delivery.destination.tracker: delivery for delivery in run._syncing}
+    held = {each.destination.tracker: each for each in run._syncs if isinstance(each, sync.SyncProcess)}
     os.killpg(held[last]._process.pid, signal.SIGSTOP)
     threading.Thread(target=_continue_after, args=(held[last], [each for name, each in held.items() if name != last])).start()
     run.log({"x": 0.5}, step=1)
     run.close()
     assert [replica.state for replica in run.sync] == ["complete", "complete"]
-    _, series = read_back.neptune(run.directory / "sync" / "neptune-offline")
-    comet = read_back.Comet(run.directory / "sync" / "comet-offline" / f"{run.run.id}.zip")
+    _, series = offline_files.neptune(run.directory / "sync" / "neptune-offline")
+    comet = offline_files.Comet(run.directory / "sync" / "comet-offline" / f"{run.info.id}.zip")
     assert series["x"] == [(1, 0.5)] and [value for _, value, _ in comet.metrics["x"]] == [0.5]
 
 
 def _continue_after(held, others) -> None:
     deadline = time.monotonic() + 8
-    while not all(other.ended() for other in others) and time.monotonic() < deadline:
+    while not all(other.is_done() for other in others) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(held._process.pid, signal.SIGCONT)
 
 
 def test_two_runs_at_once_in_one_process(tmp_path):
-    """The second run begins and ends inside the first, which goes on undisturbed."""
+    """The second run begins and ends inside the first, which continues undisturbed."""
     with mnist_jax.track("outer", tracker="comet", workdir=tmp_path / "outer") as outer:
         outer.log({"x": 1.0}, step=1)
         with mnist_jax.track("inner", tracker="comet", workdir=tmp_path / "inner") as inner:
             inner.log({"x": 10.0}, step=1)
         outer.log({"x": 2.0}, step=2)
     for run, values in ((outer, [1.0, 2.0]), (inner, [10.0])):
-        comet = read_back.Comet(run.directory / "sync" / "comet-offline" / f"{run.run.id}.zip")
+        comet = offline_files.Comet(run.directory / "sync" / "comet-offline" / f"{run.info.id}.zip")
         assert [value for _, value, _ in comet.metrics["x"]] == values and run.sync[0].state == "complete"
 
 
@@ -193,7 +163,7 @@ def test_two_processes_of_one_job_make_one_run(tmp_path, tiny):
     code = """
 import sys, jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), local_device_ids=[0])
-from mnist_jax import experiment, settings
+from mnist_jax.train import config_file, experiment
 config = config_file.load_config("configs/mlp.py")
 config.update_from_flattened_dict({"epochs": 1, "dataset.data_dir": sys.argv[3], "model.hidden": (8,),
                                    "dataset.validation_examples": 0})
@@ -237,7 +207,7 @@ assert threading.active_count() == 1
     assert done.returncode == 0, done.stderr
 
 
-def test_the_mode_that_auto_chose_is_said(tmp_path, capsys):
+def test_the_mode_that_auto_chose_is_printed(tmp_path, capsys):
     with mnist_jax.track("mine", tracker="neptune", workdir=tmp_path / "run"):
         pass
     assert capsys.readouterr().err == "neptune: offline (NEPTUNE_API_TOKEN is not set)\n"

@@ -9,33 +9,11 @@ from mnist_jax.record import reader, writer
 from mnist_jax.tracking import protocol, testing
 from mnist_jax.tracking.comet import tracker as comet_tracker
 from mnist_jax.tracking.neptune import tracker as neptune_tracker
-
-
-class Kept:
-    """A third party's tracker: it keeps everything in a list that outlives it."""
-
-    name = "kept"
-    support = dict.fromkeys(events.KINDS.values(), protocol.Support("native", "in a list"))
-
-    def __init__(self):
-        self.events = []
-
-    def open(self, run, path_of, *, earlier):
-        return "a list"
-
-    def write(self, event):
-        self.events.append(event)
-        return protocol.Receipt("sent")
-
-    def flush(self, timeout_s):
-        return True
-
-    def close(self, status, timeout_s):
-        self.status = status
+from tests.helpers import list_tracker
 
 
 def test_a_third_partys_tracker_keeps_the_contract(tmp_path):
-    testing.prove(Kept, tmp_path)
+    testing.prove(list_tracker.ListTracker, tmp_path)
 
 
 @pytest.mark.parametrize("backend", [neptune_tracker, comet_tracker])
@@ -60,36 +38,36 @@ def test_the_record_keeps_what_is_hard_to_hold_exactly(tmp_path):
         fact for fact in facts if isinstance(fact, events.Metrics)]  # bit for bit
 
 
-class SaysTooMuch(Kept):
+class SaysTooMuch(list_tracker.ListTracker):
     support = dict.fromkeys(events.KINDS.values(), protocol.Support("unsupported", "no"))
 
 
-class SaysTooLittle(Kept):
+class SaysTooLittle(list_tracker.ListTracker):
     support = dict.fromkeys([events.Metrics], protocol.Support("native", "in a list"))
 
 
-class SaysNothing(Kept):
+class SaysNothing(list_tracker.ListTracker):
     support = dict.fromkeys(events.KINDS.values(), protocol.Support("native", ""))
 
 
-class GivesNoReceipt(Kept):
+class GivesNoReceipt(list_tracker.ListTracker):
     def write(self, event):
         self.events.append(event)
 
 
-class RefusesOrdinaryThings(Kept):
+class RefusesOrdinaryThings(list_tracker.ListTracker):
     def write(self, event):
         if isinstance(event, events.Image):
             raise ValueError("no images")
         return super().write(event)
 
 
-class NeverConfirms(Kept):
+class NeverConfirms(list_tracker.ListTracker):
     def flush(self, timeout_s):
         return False
 
 
-class ClosesOnce(Kept):
+class ClosesOnce(list_tracker.ListTracker):
     closed = False
 
     def close(self, status, timeout_s):
@@ -102,5 +80,5 @@ class ClosesOnce(Kept):
     (SaysTooMuch, "unsupported"), (SaysTooLittle, "every kind"), (SaysNothing, "a note"), (GivesNoReceipt, "(?i)receipt"),
     (RefusesOrdinaryThings, "Image"), (NeverConfirms, "did not confirm"), (ClosesOnce, "closed already")])
 def test_a_tracker_that_breaks_the_contract_is_told_what_it_broke(cheat, error, tmp_path):
-    with pytest.raises(testing.Broken, match=error):
+    with pytest.raises(testing.ProtocolError, match=error):
         testing.prove(cheat, tmp_path)

@@ -1,6 +1,7 @@
 """Warped images: nothing at strength 0, the geometry that is asked for, and other images at every step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,8 @@ NONE = {"shift": 0.0, "rotation": 0.0, "scale": 0.0, "elastic": 0.0}
 
 
 def warp(images: np.ndarray, seed: int = 0, **strength: float) -> np.ndarray:
-    return np.asarray(augmentation.warp(config.AugmentationConfig(**NONE | strength), jax.random.key(seed), images))
+    return np.asarray(augmentation.warp(config.AugmentationConfig(**NONE | strength), jax.random.key(seed),
+                                        jnp.asarray(images)))
 
 
 @pytest.fixture

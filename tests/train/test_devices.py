@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnist_jax import errors
+from mnist_jax import errors, events
 from mnist_jax.record import reader
 from mnist_jax.train import devices
+from tests.helpers import records
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def alone(idx_folder, tmp_path_factory) -> reader.RunRecord:
 
 def same_within(one: reader.RunRecord, other: reader.RunRecord, bound: float, steps: int = 50) -> None:
     for name in ("train/loss",):
-        mine, theirs = (np.array(run.series()[name][1][:steps]) for run in (one, other))
+        mine, theirs = (run.series()[name][1][:steps] for run in (one, other))
         assert len(mine) == len(theirs) == steps
         np.testing.assert_allclose(mine, theirs, atol=bound)
 
@@ -49,7 +50,7 @@ def test_eight_devices_do_what_one_does(alone, idx_folder, tmp_path):
     eight = reader.read(tmp_path / "run")
     same_within(alone, eight, 1e-5)
     assert abs(alone.last()["test/accuracy"] - eight.last()["test/accuracy"]) < 0.05
-    assert eight.of(reader.events.Environment)[0].facts["devices"] == 8
+    assert eight.of(events.Environment)[0].facts["devices"] == 8
 
 
 def test_two_processes_do_what_one_does_and_make_one_run(alone, idx_folder, tmp_path):
@@ -65,7 +66,7 @@ def test_two_processes_do_what_one_does_and_make_one_run(alone, idx_folder, tmp_
     assert two.status == "finished" and len(list(tmp_path.rglob("run.json"))) == 1
 
 
-def test_a_run_goes_on_with_another_number_of_devices(alone, idx_folder, tmp_path):
+def test_a_run_resumes_with_another_number_of_devices(alone, idx_folder, tmp_path):
     first = train(idx_folder, tmp_path / "run", 4)
     while first.poll() is None and not list((tmp_path / "run").glob("checkpoints/*.zip")):
         pass
@@ -74,14 +75,14 @@ def test_a_run_goes_on_with_another_number_of_devices(alone, idx_folder, tmp_pat
     done(train(idx_folder, tmp_path / "run", 2))
     resumed = reader.read(tmp_path / "run")
     same_within(alone, resumed, 1e-5)
-    assert resumed.series()["train/loss"][0] == alone.series()["train/loss"][0]
-    assert any("devices changed from 4 to 2" in text.text for text in resumed.of(reader.events.Text))
+    assert records.series_of(resumed)["train/loss"][0] == records.series_of(alone)["train/loss"][0]
+    assert any("devices changed from 4 to 2" in text.text for text in resumed.of(events.Text))
 
 
 def test_as_many_devices_as_divide_the_batch(monkeypatch):
     monkeypatch.setattr("jax.device_count", lambda: 8)
     monkeypatch.setattr("jax.devices", lambda: list(range(8)))
-    monkeypatch.setattr(devices, "Mesh", lambda found, axes: len(found))
+    monkeypatch.setattr(devices, "Mesh", lambda used, axes: len(used))
     assert [devices.mesh(size) for size in (128, 4, 12, 1, 7)] == [8, 4, 4, None, None]
     monkeypatch.setattr("jax.process_count", lambda: 2)
     with pytest.raises(errors.UserError, match="a multiple of the 8 devices, found 12"):
@@ -96,35 +97,37 @@ def test_flags_that_lack_one_another_are_refused():
     devices.connect(environment={})
 
 
-def test_devices_share_the_members_of_a_population(idx_folder, tmp_path):
-    """Eight members side by side on four devices: each device holds two, and each member is the run that it is alone."""
+def test_devices_share_the_members_of_a_sweep(idx_folder, tmp_path):
+    """Eight vectorized members on four devices: each device holds two, and each member is the run that it is alone."""
     script = """
-import sys
 import jax, numpy as np
-from mnist_jax import loop, sweep, settings, train
+from mnist_jax.train import config as configs
+from mnist_jax.train import config_file, devices, loop, step, vectorize
 config = config_file.load_config("configs/cnn.py")
 config.update_from_flattened_dict({"batch_size": 32, "precision": "highest", "model.features": (4, 8), "model.hidden": 32})
-chosen = settings.from_config(config)
+chosen = configs.from_config(config)
 images = np.random.default_rng(0).integers(0, 256, (640, 28, 28, 1), np.uint8)
-single = train.program(chosen, 640, "gpu")._replace(mesh=None)
-sweep.strategy = lambda members, platform: sweep.side_by_side if members > 1 else sweep.in_turn
-found = {}
-for name, program, strategy in (("alone", single, sweep.in_turn),
-                                ("shared", sweep.over_devices(single, 8, "gpu"), sweep.side_by_side)):
-    data = loop.devices.everywhere(program.mesh, train.Data(images, (images[:, 14, 14, 0] % 10).astype(np.int32)))
-    begun = [loop.begin(program, settings.dataclasses.replace(chosen, seed=seed))[0] for seed in range(8)]
-    members = strategy.gather(program, begun)
+single = step.program(chosen, 640, "gpu")._replace(mesh=None)
+results = {}
+for name, program, strategy in (("alone", single, loop.sequential),
+                                ("shared", vectorize.over_devices(single, 8, "gpu"), vectorize.vectorized)):
+    data = devices.everywhere(program.mesh, step.Data(images, (images[:, 14, 14, 0] % 10).astype(np.int32)))
+    hyper, init = devices.everywhere(program.mesh, step.hyper(chosen.optimizer)), step.compiled(program).init
+    members = strategy.gather(program, [
+        loop.Member(hyper, seed, devices.everywhere(program.mesh, init(hyper, seed)), loop.no_metrics(program))
+        for seed in devices.everywhere(program.mesh, [np.uint32(seed) for seed in range(8)])])
     rows = []
     for epoch in range(3):
         orders = strategy.orders(members, 640, np.int32(epoch))
         members, _ = strategy.train(program, strategy.begin_epoch(program, members), data, orders, np.int32(20))
         rows.append(np.stack([np.asarray(each)[:, 0] for each in strategy.metrics(members)]))
-    found[name] = np.concatenate(rows, 1), np.array([np.asarray(score) for score in strategy.evaluate(program, members, data)])
+    scores = [np.asarray(score) for score in strategy.evaluate(program, members, data)]
+    results[name] = np.concatenate(rows, 1), np.array(scores)
     if name == "shared":
         leaf = jax.tree.leaves(members.state.parameters)[0]
         assert len(leaf.sharding.device_set) == 4 and leaf.addressable_shards[0].data.shape[0] == 2
-np.testing.assert_allclose(found["shared"][0][:, :50], found["alone"][0][:, :50], atol=1e-5)
-np.testing.assert_allclose(found["shared"][1], found["alone"][1], atol=0.02)
+np.testing.assert_allclose(results["shared"][0][:, :50], results["alone"][0][:, :50], atol=1e-5)
+np.testing.assert_allclose(results["shared"][1], results["alone"][1], atol=0.02)
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"},
                            capture_output=True, text=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from mnist_jax import errors, events
-from mnist_jax.record import checkpoint, reader
+from mnist_jax.record import checkpoint, reader, run_file
 from mnist_jax.train import experiment, loop, progress
-from mnist_jax.train import step as steps
+from mnist_jax.train import step as train_step
 from mnist_jax.view import text as text_view
-from tests.helpers import kills
-from tests.helpers.kills import facts_of
+from tests.helpers import killed_runs, records
+from tests.helpers.killed_runs import facts_of
 
 
 def at(step: int, act, times: int = 1):
@@ -50,7 +50,8 @@ def test_a_signal_stops_the_run_well_and_the_same_directory_resumes(tiny, finish
     recorded = reader.read(tmp_path / "run")
     saved, damaged = checkpoint.newest(tmp_path / "run")
     assert recorded.status == "interrupted" and not damaged
-    assert recorded.series()["train/loss"][0] == list(range(1, saved.step + 1)), "the record reaches to the checkpoint"
+    steps, _ = records.series_of(recorded)["train/loss"]
+    assert steps == list(range(1, saved.step + 1)), "the record reaches to the checkpoint"
     assert step <= saved.step <= step + 3
     experiment.run(tiny, workdir=tmp_path / "run", watch=False)
     assert facts_of(tmp_path / "run") == facts_of(finished_run)
@@ -81,7 +82,7 @@ def test_what_was_recorded_after_the_checkpoint_is_not_doubled(tiny, finished_ru
 
 
 def test_a_checkpoint_that_the_record_does_not_reach_is_not_used(tiny, finished_run, tmp_path):
-    """As after a restored backup: going on from it would leave rows out."""
+    """As after a restored backup: resuming from it would leave rows out."""
     experiment.run(tiny, workdir=tmp_path / "run", watch=False)
     kill(tmp_path / "run", events_left=8)
     experiment.run(tiny, workdir=tmp_path / "run", watch=False)
@@ -89,7 +90,7 @@ def test_a_checkpoint_that_the_record_does_not_reach_is_not_used(tiny, finished_
 
 
 @pytest.mark.parametrize("calls", [4, 7])
-def test_a_full_disk_stops_the_run_and_with_room_it_goes_on(tiny, finished_run, tmp_path, monkeypatch, calls):
+def test_a_full_disk_stops_the_run_and_with_room_it_resumes(tiny, finished_run, tmp_path, monkeypatch, calls):
     """The record, a checkpoint, a blob: whatever meets the full disk first."""
     every = dataclasses.replace(tiny, checkpoint=dataclasses.replace(tiny.checkpoint, every_s=0.0))
     real, left = os.fsync, [calls]
@@ -124,15 +125,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, finished_ru
     assert facts_of(tmp_path / "run") == facts_of(finished_run)
 
 
-def test_a_run_that_parts_from_its_record_stops_and_says_where(tiny, tmp_path, monkeypatch):
+def test_a_run_that_diverges_from_its_record_stops_and_says_where(tiny, tmp_path, monkeypatch):
     experiment.run(tiny, workdir=tmp_path / "run", watch=False)
     for path in checkpoint.paths(tmp_path / "run"):
         path.unlink()
     kill(tmp_path / "run", events_left=11)
     before = len(reader.read(tmp_path / "run").of(events.Metrics))
-    real = steps.hyper
-    monkeypatch.setattr(steps, "hyper", lambda optimizer: real(dataclasses.replace(optimizer, learning_rate=0.03)))
-    with pytest.raises(errors.RecordError, match=r"step 2: train/loss is .* there and .* now.*--parent="):
+    real = train_step.hyper
+    monkeypatch.setattr(train_step, "hyper", lambda optimizer: real(dataclasses.replace(optimizer, learning_rate=0.03)))
+    with pytest.raises(errors.RecordError, match=r"step 2: expected train/loss .*, found .*--parent="):
         experiment.run(tiny, workdir=tmp_path / "run", watch=False)
     recorded = reader.read(tmp_path / "run")
     assert recorded.status == "failed" and len(recorded.of(events.Metrics)) == before
@@ -152,7 +153,7 @@ def test_other_data_is_refused_with_both_digests(tiny, idx_folder, tmp_path):
     moved = dataclasses.replace(tiny, dataset=dataclasses.replace(tiny.dataset, data_dir=str(folder)))
     fields = reader.read(tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()
-    reader.run_file.write(tmp_path / "run", dataclasses.replace(fields.run, config=dataclasses.asdict(moved)), "running", None)
+    run_file.write(tmp_path / "run", dataclasses.replace(fields.run, config=dataclasses.asdict(moved)), "running", None)
     with pytest.raises(errors.UserError, match=rf"(train|validation) \({'.' * len(digest)} there, .* here\)"):
         experiment.run(moved, workdir=tmp_path / "run", watch=False)
 
@@ -170,26 +171,26 @@ def test_changed_source_is_warned_about_and_recorded(tiny, tmp_path, capsys):
     assert any("mine.py changed" in text.text for text in recorded.of(events.Text))
 
 
-def test_a_child_goes_on_from_its_parent(tiny, finished_run, tmp_path):
+def test_a_child_starts_from_its_parent(tiny, finished_run, tmp_path):
     more = dataclasses.replace(tiny, epochs=3)
     child = reader.read(experiment.run(more, parent=finished_run, workdir=tmp_path / "child", watch=False).directory)
     parent = reader.read(finished_run)
     assert child.run.parent == parent.run.id
-    assert child.series()["train/loss"][0] == list(range(31, 46))
+    assert records.series_of(child)["train/loss"][0] == list(range(31, 46))
     assert child.of(events.Model)[0].parents == (parent.of(events.Model)[0].blob.sha256,)
-    kill(tmp_path / "child", events_left=4)  # before it had recorded whose state it goes on from
+    kill(tmp_path / "child", events_left=4)  # before it had recorded whose state it starts from
     with pytest.raises(errors.UserError, match="name the parent again"):
         experiment.run(more, workdir=tmp_path / "child", watch=False)
     again = reader.read(experiment.run(more, parent=finished_run, workdir=tmp_path / "child", watch=False).directory)
-    assert again.series()["train/loss"] == child.series()["train/loss"]
+    assert records.bits_of(again)["train/loss"] == records.bits_of(child)["train/loss"]
     assert again.of(events.Model)[0].parents == child.of(events.Model)[0].parents
-    for config, said in ((tiny, "raise --config.epochs"), (dataclasses.replace(more, batch_size=16), "batch_size")):
-        with pytest.raises(errors.UserError, match=said):
+    for config, message in ((tiny, "raise --config.epochs"), (dataclasses.replace(more, batch_size=16), "batch_size")):
+        with pytest.raises(errors.UserError, match=message):
             experiment.run(config, parent=finished_run, workdir=tmp_path / "other", watch=False)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny, idx_folder, tmp_path, seed):
+def test_a_killed_run_resumes_as_if_it_had_not_been_killed(tiny, idx_folder, tmp_path, seed):
     """A real process, killed with SIGKILL; benchmarks/kills.py does it fifty times, online, too."""
     config = ["--config=configs/cnn.py", "--config.epochs=6", "--config.batch_size=32", "--config.model.features=(4,8)",
               "--config.model.hidden=32", f"--config.dataset.data_dir={idx_folder}", "--config.dataset.validation_examples=100",
@@ -198,19 +199,20 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tiny, idx_folder, tmp_path, 
         tiny.optimizer, learning_rate=0.002), checkpoint=dataclasses.replace(tiny.checkpoint, every_s=0.0))
     whole = facts_of(experiment.run(changed, workdir=tmp_path / "whole", watch=False).directory)
     directory = tmp_path / "run"
-    said = kills.kill(kills.start(directory, config, "neptune,comet", "offline"), directory, 2.0, random.Random(seed))
-    again = kills.start(directory, config, "neptune,comet", "offline")
+    process = killed_runs.start(directory, config, "neptune,comet", "offline")
+    outcome = killed_runs.kill(process, directory, 2.0, random.Random(seed))
+    again = killed_runs.start(directory, config, "neptune,comet", "offline")
     _, problems = again.communicate()
     assert again.returncode == 0, problems
-    assert facts_of(directory) == whole, said
+    assert facts_of(directory) == whole, outcome
     for tracker in ("neptune", "comet"):
-        assert kills.offline_rows(directory, tracker) == kills.rows_of(reader.read(directory)), said
+        assert killed_runs.offline_rows(directory, tracker) == killed_runs.rows_of(reader.read(directory)), outcome
         state = text_view.summary(directory)["sync"][f"{tracker}-offline"]
-        assert state["state"] == "complete" and not state["sampled"] and not state["failed"], said
+        assert state["state"] == "complete" and not state["sampled"] and not state["failed"], outcome
 
 
 def kill(directory: Path, events_left: int) -> None:
     """Make of a finished run one that was killed after so many events, as the disk would show it."""
     lines = (directory / "events.jsonl").read_bytes().splitlines(keepends=True)
     (directory / "events.jsonl").write_bytes(b"".join(lines[:events_left]) + lines[events_left][:30])
-    reader.run_file.write(directory, reader.run_file.run(reader.run_file.read(directory)), "running", None)
+    run_file.write(directory, run_file.run(run_file.read(directory)), "running", None)

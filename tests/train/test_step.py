@@ -1,15 +1,16 @@
 """Training and evaluation as pure functions: what is counted, what is derived, and what is equal bit for bit."""
 
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from mnist_jax.train import config as configs
-from mnist_jax.train import config_file, convolution
-from mnist_jax.train import step as steps_module
+from mnist_jax.train import config_file, step
 
 EXAMPLES = 70
 
@@ -24,28 +25,37 @@ def experiment(**changes) -> configs.ExperimentConfig:
     return configs.from_config(config)
 
 
+def random_data(generator: np.random.Generator, examples: int) -> step.Data:
+    return step.Data(*jax.device_put((generator.integers(0, 256, (examples, 28, 28, 1), np.uint8),
+                                      generator.integers(0, 10, examples).astype(np.int32))))
+
+
 @pytest.fixture
-def data() -> steps_module.Data:
+def data() -> step.Data:
     generator = np.random.default_rng(0)
-    return jax.device_put(steps_module.Data(generator.integers(0, 256, (EXAMPLES, 28, 28, 1), np.uint8),
-                                     generator.integers(0, 10, EXAMPLES).astype(np.int32)))
+    return random_data(generator, EXAMPLES)
 
 
-def train_two_epochs(chosen: configs.ExperimentConfig, data: steps_module.Data, chunks: list[int], seed: int = 0, platform: str = "cpu"):
+def train_two_epochs(chosen: configs.ExperimentConfig, data: step.Data, chunks: list[int], seed: int = 0,
+                     platform: str = "cpu") -> tuple[step.Program, step.State, np.ndarray]:
     """Train in chunks of the given lengths, explicitly on the device throughout; return state and metrics."""
-    program = steps_module.program(chosen, EXAMPLES, platform)
+    program = step.program(chosen, EXAMPLES, platform)
     with jax.transfer_guard("disallow"):
-        key, hyper = jax.device_put(np.uint32(seed)), steps_module.hyper(chosen.optimizer)
-        state = steps_module.initial_state(program, hyper, key)
+        key, hyper = jax.device_put(np.uint32(seed)), step.hyper(chosen.optimizer)
+        compiled = step.compiled(program)
+        state = compiled.init(hyper, key)
         rows = []
         for epoch in range(chosen.epochs):
-            order = steps_module.permutation(EXAMPLES, key, jax.device_put(np.int32(epoch)))
+            order = step.permutation(EXAMPLES, key, jax.device_put(np.int32(epoch)))
             metrics = jax.device_put(np.zeros((program.steps_per_epoch, 2), np.float32))
             for updates in chunks:
-                state, metrics, _ = steps_module.train_epoch(program, hyper, state, metrics, key, data, order,
-                                                      jax.device_put(np.int32(updates)))
+                state, metrics, _ = compiled.train(hyper, state, metrics, key, data, order, jax.device_put(np.int32(updates)))
             rows.append(jax.device_get(metrics))
     return program, jax.device_get(state), np.concatenate(rows)
+
+
+def initial_parameters(program: step.Program, chosen: configs.ExperimentConfig) -> Any:
+    return step.compiled(program).init(step.hyper(chosen.optimizer), jnp.uint32(0)).parameters
 
 
 def same_bits(one, other) -> bool:
@@ -74,7 +84,7 @@ def test_steps_are_counted_and_the_loss_falls(data):
 
 def test_the_order_visits_every_example_once_and_differs_by_epoch():
     key = jax.device_put(np.uint32(0))
-    orders = [np.asarray(steps_module.permutation(EXAMPLES, key, np.int32(epoch))) for epoch in range(3)]
+    orders = [np.asarray(step.permutation(EXAMPLES, key, np.int32(epoch))) for epoch in range(3)]
     assert all(sorted(order.tolist()) == list(range(EXAMPLES)) for order in orders)
     assert len({order.tobytes() for order in orders}) == 3
 
@@ -82,41 +92,28 @@ def test_the_order_visits_every_example_once_and_differs_by_epoch():
 @pytest.mark.parametrize("examples", [1, 69, 70, 999, 1000, 1001, 2003])
 def test_evaluation_counts_every_example_once(examples):
     generator = np.random.default_rng(examples)
-    data = jax.device_put(steps_module.Data(generator.integers(0, 256, (examples, 28, 28, 1), np.uint8),
-                                     generator.integers(0, 10, examples).astype(np.int32)))
+    data = random_data(generator, examples)
     chosen = configs.from_config(config_file.load_config("configs/mlp.py:digits"))
-    program = steps_module.program(chosen, 1437, "cpu")
-    parameters = steps_module.initial_state(program, steps_module.hyper(chosen.optimizer), np.uint32(0)).parameters
-    found = steps_module.evaluate(program, parameters, data)
-    logits = np.asarray(steps_module.eval_step(program, parameters, data.images), np.float64)
+    program = step.program(chosen, 1437, "cpu")
+    parameters = initial_parameters(program, chosen)
+    evaluation = step.compiled(program).evaluate(parameters, data)
+    logits = np.asarray(step.eval_step(program, parameters, data.images), np.float64)
     labels = np.asarray(data.labels)
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(examples), labels]
-    assert found.logits.shape == (examples, 10)
-    assert float(found.loss) == pytest.approx(losses.mean(), rel=1e-5)
-    assert float(found.accuracy) == pytest.approx((logits.argmax(1) == labels).mean(), abs=1e-6)
+    assert evaluation.logits.shape == (examples, 10)
+    assert float(evaluation.loss) == pytest.approx(losses.mean(), rel=1e-5)
+    assert float(evaluation.accuracy) == pytest.approx((logits.argmax(1) == labels).mean(), abs=1e-6)
 
 
 def test_dropout_is_new_every_step_and_off_in_evaluation(data):
     chosen = experiment()
-    program = steps_module.program(chosen, EXAMPLES, "cpu")
-    parameters = steps_module.initial_state(program, steps_module.hyper(chosen.optimizer), np.uint32(0)).parameters
-    noisy = [program.model.apply({"params": parameters}, data.images, train=True, rngs={"dropout": jax.random.key(step)})
-             for step in range(2)]
-    assert not np.array_equal(*noisy)
-    quiet = [steps_module.eval_step(program, parameters, data.images) for _ in range(2)]
-    assert np.array_equal(*quiet)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_both_formulations_of_the_convolution_agree_in_value_and_gradient(channels):
-    generator = np.random.default_rng(0)
-    images = generator.normal(size=(2, 14, 10, channels)).astype(np.float32)
-    kernel, bias = generator.normal(size=(3, 3, channels, 5)).astype(np.float32), generator.normal(size=5).astype(np.float32)
-    for function in (lambda stage: stage(images, kernel, bias),
-                     lambda stage: jax.grad(lambda *x: (stage(*x) ** 2).sum(), (0, 1, 2))(images, kernel, bias)):
-        for mine, theirs in zip(jax.tree.leaves(function(convolution.on_cpu)),
-                                jax.tree.leaves(function(convolution.ordinary)), strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    program = step.program(chosen, EXAMPLES, "cpu")
+    parameters = initial_parameters(program, chosen)
+    noisy = [program.model.apply({"params": parameters}, data.images, train=True, rngs={"dropout": jax.random.key(seed)})
+             for seed in range(2)]
+    assert not same_bits(*noisy)
+    quiet = [step.eval_step(program, parameters, data.images) for _ in range(2)]
+    assert same_bits(*quiet)
 
 
 def test_both_formulations_train_alike_for_fifty_steps(data):
@@ -124,14 +121,6 @@ def test_both_formulations_train_alike_for_fifty_steps(data):
     _, _, on_cpu = train_two_epochs(chosen, data, [4])
     _, _, elsewhere = train_two_epochs(chosen, data, [4], platform="gpu")
     np.testing.assert_allclose(on_cpu[:50, 0], elsewhere[:50, 0], atol=1e-5)
-
-
-def test_a_stage_is_the_mean_of_what_a_convolution_leaves_above_zero():
-    x = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype(np.float32)
-    keeps = np.zeros((3, 3, 3, 3), np.float32)
-    keeps[1, 1] = np.eye(3)
-    expected = np.maximum(x + 0.5, 0).reshape(2, 3, 2, 2, 2, 3).mean((2, 4))
-    np.testing.assert_allclose(convolution.on_cpu(x, keeps, np.full(3, 0.5, np.float32)), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("changes", [{"optimizer.name": "sgd", "optimizer.learning_rate": 0.05},
@@ -152,7 +141,7 @@ def test_the_optimizer_built_in_the_step_is_the_one_of_optax(data):
     program, state, _ = train_two_epochs(chosen, data, [4])
     schedule = optax.cosine_onecycle_schedule(program.steps, chosen.optimizer.learning_rate)
     reference = optax.adamw(schedule, b1=chosen.optimizer.momentum, weight_decay=chosen.optimizer.weight_decay)
-    parameters = steps_module.initial_state(program, steps_module.hyper(chosen.optimizer), np.uint32(0)).parameters
+    parameters = initial_parameters(program, chosen)
     optimizer, update = reference.init(parameters), jax.jit(reference.update)
 
     @jax.jit
@@ -161,10 +150,10 @@ def test_the_optimizer_built_in_the_step_is_the_one_of_optax(data):
         logits = program.model.apply({"params": parameters}, batch.images, train=False)
         return optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels).mean()
 
-    for step in range(program.steps):
-        order = np.asarray(steps_module.permutation(EXAMPLES, np.uint32(0), np.int32(step // 4)))
-        rows = order[step % 4 * 16:][:16]
-        gradients = gradient_of(parameters, steps_module.Data(data.images[rows], data.labels[rows]))
+    for position in range(program.steps):
+        order = np.asarray(step.permutation(EXAMPLES, np.uint32(0), np.int32(position // 4)))
+        rows = order[position % 4 * 16:][:16]
+        gradients = gradient_of(parameters, step.Data(data.images[rows], data.labels[rows]))
         updates, optimizer = update(gradients, optimizer, parameters)
         parameters = optax.apply_updates(parameters, updates)
     for mine, theirs in zip(jax.tree.leaves(state.parameters), jax.tree.leaves(parameters), strict=True):
@@ -175,8 +164,8 @@ def test_label_smoothing_spreads_the_label_over_all_classes(data):
     quiet = {"model.features_dropout": 0.0, "model.hidden_dropout": 0.0, "epochs": 1, "batch_size": EXAMPLES}
     program, _, metrics = train_two_epochs(experiment(label_smoothing=0.2, **quiet), data, [1])
     chosen = experiment(**quiet)
-    parameters = steps_module.initial_state(program, steps_module.hyper(chosen.optimizer), np.uint32(0)).parameters
-    logs = np.asarray(jax.nn.log_softmax(steps_module.eval_step(program, parameters, data.images)))
+    parameters = initial_parameters(program, chosen)
+    logs = np.asarray(jax.nn.log_softmax(step.eval_step(program, parameters, data.images)))
     share = np.full((EXAMPLES, 10), 0.02)
     share[np.arange(EXAMPLES), data.labels] += 0.8
     np.testing.assert_allclose(metrics[0, 0], -(share * logs).sum(1).mean(), rtol=1e-5)
@@ -186,7 +175,7 @@ def test_images_are_warped_in_training_alone_and_anew_at_every_step(data):
     chosen = experiment(**{"augmentation.shift": 3.0, "optimizer.learning_rate": 1e-12, "epochs": 2, "batch_size": EXAMPLES,
                            "model.features_dropout": 0.0, "model.hidden_dropout": 0.0})
     program, state, metrics = train_two_epochs(chosen, data, [1])
-    plain = steps_module.evaluate(program, state.parameters, data)
+    plain = step.compiled(program).evaluate(state.parameters, data)
     assert abs(metrics[0, 0] - metrics[1, 0]) > 1e-5 and abs(metrics[0, 0] - plain.loss) > 1e-5
     _, again, same = train_two_epochs(chosen, data, [1])
     assert same_bits(again, state) and same_bits(same, metrics)
@@ -196,9 +185,9 @@ def test_the_default_networks_are_the_classics():
     counts = {}
     for name in ("cnn", "mlp"):
         chosen = configs.from_config(config_file.load_config(f"configs/{name}.py"))
-        program = steps_module.program(chosen, 55_000, "cpu")
-        state = jax.eval_shape(lambda program=program, chosen=chosen: steps_module.initial_state(
-            program, steps_module.hyper(chosen.optimizer), np.uint32(0)))
+        program = step.program(chosen, 55_000, "cpu")
+        state = jax.eval_shape(lambda program=program, chosen=chosen: step.init(
+            program, step.hyper(chosen.optimizer), jnp.uint32(0)))
         counts[name] = sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
     assert counts == {"cnn": 824_458, "mlp": 669_706}
 
@@ -209,6 +198,6 @@ def test_state_holds_arrays_and_nothing_else(data):
 
 
 def test_the_program_is_hashable_and_equal_for_equal_settings():
-    one, other = (steps_module.program(experiment(), EXAMPLES, "cpu") for _ in range(2))
+    one, other = (step.program(experiment(), EXAMPLES, "cpu") for _ in range(2))
     assert one == other and hash(one) == hash(other)
-    assert one != steps_module.program(dataclasses.replace(experiment(), batch_size=8), EXAMPLES, "cpu")
+    assert one != step.program(dataclasses.replace(experiment(), batch_size=8), EXAMPLES, "cpu")

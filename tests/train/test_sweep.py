@@ -9,8 +9,8 @@ import pytest
 
 from mnist_jax import errors
 from mnist_jax.record import checkpoint, reader
-from mnist_jax.train import config_file, experiment, loop, progress, reproduce, search, sweep, vectorize
-from tests.helpers import kills
+from mnist_jax.train import config_file, experiment, loop, progress, reproduce, sweep, vectorize
+from tests.helpers import killed_runs
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +26,24 @@ def config(tiny) -> ml_collections.ConfigDict:
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory) -> sweep.SweepResult:
-    return sweep.run(config, workdir=tmp_path_factory.mktemp("sweep") / "run", watch=False)
+    return sweep.sweep(config, workdir=tmp_path_factory.mktemp("sweep") / "run", watch=False)
 
 
-def test_a_mapped_member_is_the_run_that_it_would_be_alone(whole, config, finished_run, tmp_path):
+def test_a_sequential_member_is_the_run_that_it_would_be_alone(whole, config, finished_run, tmp_path):
     assert [(member.seed, member.optimizer.learning_rate) for member in whole.members] == [
         (0, 0.01), (1, 0.01), (0, 0.02), (1, 0.02)]
-    assert kills.facts_of(whole.members[2].directory) == kills.facts_of(finished_run)
-    alone = experiment.run(search.members(config)[1], workdir=tmp_path / "alone", watch=False).directory
-    assert kills.facts_of(whole.members[1].directory) == kills.facts_of(alone)
+    assert killed_runs.facts_of(whole.members[2].directory) == killed_runs.facts_of(finished_run)
+    alone = experiment.run(sweep.member_configs(config)[1], workdir=tmp_path / "alone", watch=False).directory
+    assert killed_runs.facts_of(whole.members[1].directory) == killed_runs.facts_of(alone)
     assert reader.read(whole.members[2].directory).run.config == reader.read(finished_run).run.config
 
 
-def test_members_side_by_side_are_close_to_it(whole, config, tmp_path, monkeypatch):
-    monkeypatch.setattr(vectorize, "strategy", lambda members, platform: vectorize.side_by_side)
-    vmapped = sweep.run(config, workdir=tmp_path / "run", watch=False)
+def test_vectorized_members_are_close_to_it(whole, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(vectorize, "strategy", lambda members, platform: vectorize.vectorized)
+    vectorized = sweep.sweep(config, workdir=tmp_path / "run", watch=False)
     # At ten times the rate of the config files a difference of 1e-7 grows; test_devices holds 1e-5 at their rate.
-    for mapped, beside in zip(whole.members, vmapped.members, strict=True):
-        verdict = reproduce.compare(reader.read(mapped.directory), reader.read(beside.directory), steps=30, tolerance=1e-3)
+    for one, other in zip(whole.members, vectorized.members, strict=True):
+        verdict = reproduce.compare(reader.read(one.directory), reader.read(other.directory), steps=30, tolerance=1e-3)
         assert verdict.holds, verdict.lines()
 
 
@@ -59,51 +59,51 @@ def test_the_summary_has_mean_interval_and_the_best(whole):
     assert row["test/accuracy"]["interval"] == pytest.approx(12.706 * abs(scores[0] - scores[1]) / 2, rel=1e-3)
 
 
-def test_an_interrupted_population_goes_on(whole, config, tmp_path, monkeypatch):
+def test_an_interrupted_sweep_resumes(whole, config, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_S", 0.0)
     monkeypatch.setattr(loop, "FIRST_CHUNK", 3)
-    stopped = []
+    signals = [signal.SIGTERM]
 
     def stop(done: int, *_: float) -> None:
-        if done >= 20 and not stopped:
-            stopped.append(os.kill(os.getpid(), signal.SIGTERM))
+        if done >= 20 and signals:
+            os.kill(os.getpid(), signals.pop())
 
     monkeypatch.setattr(progress, "bar", lambda *_: stop)
     with pytest.raises(SystemExit):
-        sweep.run(config, workdir=tmp_path / "run")
-    places = sorted((tmp_path / "run" / "members").iterdir())
-    assert [reader.read(place).status for place in places] == ["interrupted"] * 4
-    checkpoint.paths(places[1])[-1].write_bytes(b"damaged")
-    assert sweep.run(config, workdir=tmp_path / "run", watch=False).status == "finished"
-    for place, member in zip(places, whole.members, strict=True):
-        assert kills.facts_of(place) == kills.facts_of(member.directory)
+        sweep.sweep(config, workdir=tmp_path / "run")
+    directories = sorted((tmp_path / "run" / "members").iterdir())
+    assert [reader.read(directory).status for directory in directories] == ["interrupted"] * 4
+    checkpoint.paths(directories[1])[-1].write_bytes(b"damaged")
+    assert sweep.sweep(config, workdir=tmp_path / "run", watch=False).status == "finished"
+    for directory, member in zip(directories, whole.members, strict=True):
+        assert killed_runs.facts_of(directory) == killed_runs.facts_of(member.directory)
 
 
-def test_every_member_is_delivered_as_a_run(config, tmp_path):
+def test_every_member_is_synced_as_a_run(config, tmp_path):
     config = config.copy_and_resolve_references()
     config.epochs, config.sweep.learning_rate = 1, ()
-    result = sweep.run(config, tracker="comet", workdir=tmp_path / "run", watch=False)
-    assert [replica.state for replica in result.sync] == ["complete"] * 2
+    result = sweep.sweep(config, tracker="comet", workdir=tmp_path / "run", watch=False)
+    assert [status.state for status in result.sync] == ["complete"] * 2
     assert len(list((tmp_path / "run").glob("members/*/sync/comet-offline/*.zip"))) == 2
 
 
-@pytest.mark.parametrize(("changes", "said"), [
+@pytest.mark.parametrize(("changes", "message"), [
     ({"sweep.search": "gird"}, "did you mean 'grid'"), ({"sweep.seeds": 0}, "from 1"),
     ({"sweep.samples": 3}, "0 in a grid"), ({"sweep.search": "random"}, "1 or more"),
     ({"sweep.learning_rate": (0.1, -1.0)}, "above 0"), ({"sweep.learning_rate": 0.1}, "a list of numbers")])
-def test_a_mistaken_population_is_one_line(config, changes, said):
+def test_a_mistaken_sweep_is_one_line(config, changes, message):
     config = config.copy_and_resolve_references()
     for path, value in changes.items():
         group, key = path.split(".")
         with config[group].unlocked(), config[group].ignore_type():
             config[group][key] = value
-    with pytest.raises(errors.UserError, match=said):
-        search.members(config)
+    with pytest.raises(errors.UserError, match=message):
+        sweep.member_configs(config)
 
 
 def test_a_random_search_stays_between_the_values(config):
     config = config.copy_and_resolve_references()
     config.sweep.search, config.sweep.samples, config.sweep.learning_rate = "random", 50, (1e-4, 1e-1)
-    found = [member.optimizer.learning_rate for member in search.members(config)]
-    assert len(found) == 100 and len(set(found)) == 50 and 1e-4 < min(found) < 1e-3 and 1e-2 < max(found) < 1e-1
-    assert found == [member.optimizer.learning_rate for member in search.members(config)]
+    rates = [member.optimizer.learning_rate for member in sweep.member_configs(config)]
+    assert len(rates) == 100 and len(set(rates)) == 50 and 1e-4 < min(rates) < 1e-3 and 1e-2 < max(rates) < 1e-1
+    assert rates == [member.optimizer.learning_rate for member in sweep.member_configs(config)]

@@ -8,9 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from mnist_jax import errors, events, view
+from mnist_jax import errors, events
 from mnist_jax.record import blobs, reader, writer
 from mnist_jax.view import curves, report
+from tests.helpers import records
 
 
 class Page(html.parser.HTMLParser):
@@ -18,7 +19,9 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, written: str):
         super().__init__()
-        self.elements, self.words, self._inside = [], [], []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._inside: list[str] = []
         self.feed(written)
 
     def handle_starttag(self, tag, attributes):
@@ -39,7 +42,8 @@ class Page(html.parser.HTMLParser):
 
 
 def panels_of(written: str) -> list[dict]:
-    return json.loads(re.search(r'id="panels">(.*?)</script>', written, re.DOTALL)[1])
+    (panels,) = re.findall(r'id="panels">(.*?)</script>', written, re.DOTALL)
+    return json.loads(panels)
 
 
 def make_run(directory, name="made", seed=0, loss=(1.0, 0.5), **texts) -> reader.RunRecord:
@@ -55,7 +59,7 @@ def make_run(directory, name="made", seed=0, loss=(1.0, 0.5), **texts) -> reader
 
 @pytest.fixture(scope="module")
 def written(finished_run, tmp_path_factory) -> str:
-    return view.write([finished_run], tmp_path_factory.mktemp("report") / "new" / "report.html").read_text()
+    return report.write_report([finished_run], tmp_path_factory.mktemp("report") / "new" / "report.html").read_text()
 
 
 def test_the_file_asks_for_nothing_else(written):
@@ -69,13 +73,13 @@ def test_the_file_asks_for_nothing_else(written):
 def test_what_the_record_holds_is_there(written, finished_run):
     recorded, seen = reader.read(finished_run), Page(written)
     last = recorded.last()
-    for said in (f"{last['test/accuracy']:.2%}", "finished", recorded.run.id, "neptune-offline", "comet-offline", "complete",
+    for phrase in (f"{last['test/accuracy']:.2%}", "finished", recorded.run.id, "neptune-offline", "comet-offline", "complete",
                  "Confusion matrix", "Lineage", recorded.of(events.Model)[-1].blob.sha256, "optimizer.learning_rate"):
-        assert said in seen.text, said
+        assert phrase in seen.text, phrase
     pictures = [attributes for tag, attributes in seen.elements if tag == "img"]
     assert len(pictures) == 3 and all(each["alt"] and each["src"].startswith("data:image/png;base64,") for each in pictures)
     by_series = {curve["series"]: curve for panel in panels_of(written) for curve in panel["curves"]}
-    steps, values = recorded.series()["train/loss"]
+    steps, values = records.series_of(recorded)["train/loss"]
     assert by_series["train/loss"]["x"] == steps and by_series["train/loss"]["y"] == values
     assert {"validation/loss", "test/accuracy", "train/epoch_loss"} <= by_series.keys()
 
@@ -101,10 +105,10 @@ def test_nothing_in_a_record_becomes_markup_or_script(tmp_path):
     assert "onerror=alert(2)" in seen.text  # as text
 
 
-def test_thinning_keeps_the_ends_and_every_spike():
+def test_sampling_keeps_the_ends_and_every_spike():
     steps, values = np.arange(1, 1_000_001), np.zeros(1_000_000)
     values[[123_456, 765_432]] = 9.0, -9.0
-    x, y = curves.sampled(steps, values)
+    x, y = curves.sample(steps, values)
     assert len(x) <= curves.MOST_POINTS + 2 and (x[0], x[-1]) == (1, 1_000_000) and (np.diff(x) > 0).all()
     assert 9.0 in y and -9.0 in y
 
@@ -131,12 +135,12 @@ def test_a_run_without_any_metrics_has_a_page(tmp_path):
 
 def test_damage_and_a_place_that_cannot_be_written_are_named(finished_run, tmp_path):
     with pytest.raises(errors.UserError, match="no run.json"):
-        view.write([tmp_path], tmp_path / "report.html")
+        report.write_report([tmp_path], tmp_path / "report.html")
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.UserError, match="--html"):
-        view.write([finished_run], tmp_path / "file" / "report.html")
+        report.write_report([finished_run], tmp_path / "file" / "report.html")
     with writer.create(tmp_path / "run", events.RunInfo(writer.new_id(), "made", 1.0, {}, ())) as recorder:
         recorder.append(events.Image("odd", 1, blobs.write(tmp_path / "run", b"GIF89a", "odd.png"), ""))
         recorder.close("finished")
     with pytest.raises(errors.RecordError, match="expected a PNG file"):
-        view.write([tmp_path / "run"], tmp_path / "report.html")
+        report.write_report([tmp_path / "run"], tmp_path / "report.html")

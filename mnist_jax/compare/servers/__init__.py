@@ -1,1 +1,1 @@
-"""Servers on loopback that speak to the real Neptune and Comet clients."""
+"""Servers on 127.0.0.1 for the real Neptune and Comet clients."""

@@ -60,10 +60,10 @@ def _artifact(store: comet_store.CometStore, call: comet_call.CometCall) -> come
             return artifact
     # The client quotes a name, and then its HTTP library does.
     name = urllib.parse.unquote(call.values.get("artifactName") or "")
-    found = _find(store, call.values.get("workspace") or comet_store.WORKSPACE, name)
-    if found is None:
+    named_artifact = _find(store, call.values.get("workspace") or comet_store.WORKSPACE, name)
+    if named_artifact is None:
         raise comet_call.CallRefused(400, 624523, f"No artifact {name or identity}")
-    return found
+    return named_artifact
 
 
 def _version(artifact: comet_store.StoredArtifact, call: comet_call.CometCall) -> comet_store.ArtifactVersion:
@@ -113,10 +113,10 @@ def _row(version: comet_store.ArtifactVersion) -> dict[str, Any]:
 
 
 def _details(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
-    return _described(_artifact(store, call))
+    return _description(_artifact(store, call))
 
 
-def _described(artifact: comet_store.StoredArtifact) -> dict[str, Any]:
+def _description(artifact: comet_store.StoredArtifact) -> dict[str, Any]:
     return {
         "artifactId": artifact.id,
         "name": artifact.name,
@@ -128,15 +128,15 @@ def _described(artifact: comet_store.StoredArtifact) -> dict[str, Any]:
 
 def _list(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
     wanted = call.values.get("type")
-    found = [artifact for artifact in store.artifacts if artifact.workspace == call.values["workspace"]]
-    return {"artifacts": [_described(artifact) for artifact in found if wanted in (None, artifact.type)]}
+    artifacts = [artifact for artifact in store.artifacts if artifact.workspace == call.values["workspace"]]
+    return {"artifacts": [_description(artifact) for artifact in artifacts if wanted in (None, artifact.type)]}
 
 
 def _files(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
     artifact = _artifact(store, call)
     version = _version(artifact, call)
     ids = {"artifactId": artifact.id, "artifactVersionId": version.id}
-    rows = [comet_assets.described(asset, call.url, version.experiment_key) for asset in version.assets]
+    rows = [comet_assets.description(asset, call.url, version.experiment_key) for asset in version.assets]
     return {"files": [{**row, **ids, "link": row["link"] if row["remote"] else None} for row in rows]}
 
 

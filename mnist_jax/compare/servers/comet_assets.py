@@ -47,7 +47,7 @@ def version_of(store: comet_store.CometStore, version_id: str) -> comet_store.Ar
     raise comet_call.CallRefused(400, 624523, f"No artifact version {version_id}")
 
 
-def described(asset: comet_store.Asset, url: str, experiment_key: str) -> dict[str, Any]:
+def description(asset: comet_store.Asset, url: str, experiment_key: str) -> dict[str, Any]:
     """Return an asset as lists show it; its bytes lie behind the link."""
     link = f"{url}/api/rest/v2/experiment/asset/get-asset?experimentKey={experiment_key}&assetId={asset.id}"
     return {
@@ -75,8 +75,8 @@ def described(asset: comet_store.Asset, url: str, experiment_key: str) -> dict[s
 def _list(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
     experiment = comet_call.experiment_of(store, call)
     wanted, name = call.values.get("type", "all"), call.values.get("assetName")
-    found = [asset for asset in experiment.assets if wanted in ("all", asset.type) and name in (None, asset.name)]
-    return {"assets": [described(asset, call.url, experiment.key) for asset in found]}
+    assets = [asset for asset in experiment.assets if wanted in ("all", asset.type) and name in (None, asset.name)]
+    return {"assets": [description(asset, call.url, experiment.key) for asset in assets]}
 
 
 def _content(store: comet_store.CometStore, call: comet_call.CometCall) -> server.Response:
@@ -114,10 +114,10 @@ def _models(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
 def _model_list(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
     experiment = comet_call.experiment_of(store, call)
     assets = model(experiment, call.values["modelName"])
-    return {"assets": [described(asset, call.url, experiment.key) for asset in assets]}
+    return {"assets": [description(asset, call.url, experiment.key) for asset in assets]}
 
 
-def zipped(assets: list[comet_store.Asset]) -> server.Response:
+def zip_response(assets: list[comet_store.Asset]) -> server.Response:
     """Return assets as one archive."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -137,7 +137,7 @@ METHODS: dict[str, comet_call.Method] = {
     "experiment/git/patch": _patch,
     "experiment/model": _models,
     "experiment/model/asset/list": _model_list,
-    "experiment/model/download": lambda store, call: zipped(
+    "experiment/model/download": lambda store, call: zip_response(
         model(comet_call.experiment_of(store, call), call.values["modelName"])
     ),
 }

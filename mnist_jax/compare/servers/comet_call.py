@@ -30,11 +30,11 @@ class CometCall(NamedTuple):
     name: str
     url: str  # of this server
     api_key: str | None
-    values: dict[str, Any]  # of the query, the JSON body and the small parts of a form
+    values: dict[str, Any]  # of the query, the JSON body and the fields of a form
     file: bytes  # the uploaded file, if any
 
 
-Method = Callable[[comet_store.CometStore, CometCall], Any]  # what goes back as JSON, or an Answer
+Method = Callable[[comet_store.CometStore, CometCall], Any]  # what goes back as JSON, or a Response
 
 
 def unpack(request: server.Request) -> CometCall:

@@ -144,8 +144,8 @@ def _graph(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
 
 
 def _git(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
-    parts = ("user", "root", "branch", "parent", "origin")
-    comet_call.experiment_of(store, call).git.update({part: call.values.get(part) for part in parts})
+    names = ("user", "root", "branch", "parent", "origin")
+    comet_call.experiment_of(store, call).git.update({name: call.values.get(name) for name in names})
     return _OK
 
 

@@ -17,12 +17,12 @@ def _create(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
     assets = comet_assets.model(experiment, model_name)
     if not assets:
         raise comet_call.CallRefused(400, 0, f"Experiment {experiment.key} has no model {model_name}")
-    found = [model for model in store.models if (model.workspace, model.name) == (experiment.workspace, name)]
-    if not found:
-        words, public = values.get("registryModelDescription"), bool(values.get("publicModel"))
-        found = [comet_store.RegistryModel(comet_store.new_id(), experiment.workspace, name, words, public)]
-        store.models += found
-    model = found[0]
+    models = [model for model in store.models if (model.workspace, model.name) == (experiment.workspace, name)]
+    if not models:
+        description, public = values.get("registryModelDescription"), bool(values.get("publicModel"))
+        models = [comet_store.RegistryModel(comet_store.new_id(), experiment.workspace, name, description, public)]
+        store.models += models
+    model = models[0]
     number = values["version"] or comet_artifacts.next_version(model.versions[-1].version if model.versions else None)
     if number in [version.version for version in model.versions]:
         raise comet_call.CallRefused(400, 0, f"Version {number} of model {name} exists")
@@ -66,11 +66,11 @@ def _row(version: comet_store.ModelVersion, url: str) -> dict[str, Any]:
         "stages": version.tags,
         "tags": version.tags,
         "createdAt": version.created,
-        "assets": [comet_assets.described(asset, url, version.experiment_key) for asset in version.assets],
+        "assets": [comet_assets.description(asset, url, version.experiment_key) for asset in version.assets],
     }
 
 
-def _described(model: comet_store.RegistryModel, url: str) -> dict[str, Any]:
+def _description(model: comet_store.RegistryModel, url: str) -> dict[str, Any]:
     return {
         "registryModelId": model.id,
         "modelName": model.name,
@@ -82,12 +82,12 @@ def _described(model: comet_store.RegistryModel, url: str) -> dict[str, Any]:
 
 
 def _list(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
-    found = [model for model in store.models if model.workspace == call.values["workspaceName"]]
-    return {"registryModels": [_described(model, call.url) for model in found]}
+    models = [model for model in store.models if model.workspace == call.values["workspaceName"]]
+    return {"registryModels": [_description(model, call.url) for model in models]}
 
 
 def _details(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
-    return _described(_model(store, call), call.url)
+    return _description(_model(store, call), call.url)
 
 
 def _item(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
@@ -105,7 +105,7 @@ def _items(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
 
 
 def _download(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
-    return comet_assets.zipped(_version(_model(store, call), call.values.get("version")).assets)
+    return comet_assets.zip_response(_version(_model(store, call), call.values.get("version")).assets)
 
 
 def _change(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:

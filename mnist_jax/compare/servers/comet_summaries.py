@@ -74,13 +74,13 @@ def _summaries(settings: list[comet_store.Setting]) -> list[dict[str, Any]]:
 def _system(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
     experiment = comet_call.experiment_of(store, call)
     additional = [{"key": key, "value": value} for key, value in experiment.system_info]
-    known = {**dict.fromkeys(_SYSTEM), **experiment.system}  # the client expects each name, known or not
-    return {"experimentKey": experiment.key, **known, "logAdditionalSystemInfoList": additional}
+    details = {**dict.fromkeys(_SYSTEM), **experiment.system}  # the client expects each name, known or not
+    return {"experimentKey": experiment.key, **details, "logAdditionalSystemInfoList": additional}
 
 
 def _experiments(store: comet_store.CometStore, call: comet_call.CometCall) -> Any:
-    there = (call.values["workspaceName"], call.values["projectName"])
-    keys = [found.key for found in store.experiments.values() if (found.workspace, found.project) == there]
+    project = (call.values["workspaceName"], call.values["projectName"])
+    keys = [each.key for each in store.experiments.values() if (each.workspace, each.project) == project]
     return {"experiments": [_metadata(store, call._replace(values={"experimentKey": key})) for key in keys]}
 
 

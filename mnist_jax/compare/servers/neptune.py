@@ -61,7 +61,7 @@ def _answer(store: neptune_store.NeptuneStore, request: server.Request) -> serve
     store.calls[name] += 1
     try:
         result = method(store, request)
-    except neptune_runs.NoSuchThing as absence:
+    except neptune_runs.NotFound as absence:
         return _json({"title": "Not found", "errorType": str(absence)}, 404)
     return result if isinstance(result, server.Response) else _json(result)
 
@@ -80,8 +80,8 @@ def _valid(api_token: str) -> bool:
 def _access(url: str) -> dict[str, Any]:
     # A JWT whose signature nobody checks, and which outlives every test: the client refreshes it once at the start.
     claims = [{"alg": "none"}, {"exp": 4102444800, "azp": "loopback", "iss": f"{url}/api/realm"}]
-    parts = [base64.urlsafe_b64encode(json.dumps(claim).encode()).decode().rstrip("=") for claim in claims]
-    return {"access_token": ".".join([*parts, "AA"]), "refresh_token": "again", "token_type": "bearer"}
+    segments = [base64.urlsafe_b64encode(json.dumps(claim).encode()).decode().rstrip("=") for claim in claims]
+    return {"access_token": ".".join([*segments, "AA"]), "refresh_token": "again", "token_type": "bearer"}
 
 
 def _exchange(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
@@ -90,14 +90,14 @@ def _exchange(store: neptune_store.NeptuneStore, request: server.Request) -> Any
 
 
 def _config(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
-    # Parts of 1 MB, not 5 MB as the real service has, so that a small file already goes in several.
-    parts = {"enabled": True, "minChunkSize": 2**20, "maxChunkSize": 2**30, "maxChunkCount": 1000}
+    # Chunks of 1 MB, not 5 MB as in the real service, so that a small file already has several.
+    chunks = {"enabled": True, "minChunkSize": 2**20, "maxChunkSize": 2**30, "maxChunkCount": 1000}
     return {
         "apiUrl": request.url,
         "applicationUrl": request.url,
         "pyLibVersions": {},
         "artifacts": {"enabled": True, "apiVersion": 2},
-        "multiPartUpload": {**parts, "maxSinglePartSize": 2**20},
+        "multiPartUpload": {**chunks, "maxSinglePartSize": 2**20},
         "sysNameSetByBackend": False,
     }
 

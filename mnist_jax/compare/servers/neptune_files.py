@@ -26,7 +26,7 @@ def _keep(store: neptune_store.NeptuneStore, request: server.Request, content: b
         if "subPath" in query:
             run.of_kind(path, "fileSet", {}).value[query["subPath"]] = content
         else:
-            # The start of an upload in parts names the extension, its end does not.
+            # The start of a multipart upload names the extension, its end does not.
             run.of_kind(path, "file", None).value = neptune_store.StoredFile(content, query.get("ext", ""))
     except neptune_store.OperationRefused as refused:
         run.rejected.append(neptune_store.Rejected(path, "upload", 0, refused.description))
@@ -48,10 +48,10 @@ def _part(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
 
 def _finish(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
     upload = request.query["uploadId"]
-    parts = store.uploads.pop(upload)
+    chunks = store.uploads.pop(upload)
     extension = upload.partition(".")[2]
     request = server.Request(**{**vars(request), "query": {**request.query, "ext": extension}})
-    return _keep(store, request, b"".join(parts[first] for first in sorted(parts)))
+    return _keep(store, request, b"".join(chunks[first] for first in sorted(chunks)))
 
 
 def _tar(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
@@ -98,20 +98,20 @@ def _zip(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
     return _bytes(content.getvalue(), "files.zip", "application/zip")
 
 
-def _described(artifact: str, files: list[dict[str, Any]], received: bool) -> Any:
+def _description(artifact: str, files: list[dict[str, Any]], received: bool) -> Any:
     size = sum(file["size"] or 0 for file in files)
     return {"artifactHash": artifact, "receivedMetadata": received, "size": size}
 
 
 def _new_artifact(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
     artifact = request.query["hash"]
-    return _described(artifact, store.artifacts.get(artifact, []), artifact in store.artifacts)
+    return _description(artifact, store.artifacts.get(artifact, []), artifact in store.artifacts)
 
 
 def _artifact_files(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
     artifact = request.query["hash"]
     store.artifacts[artifact] = json.loads(request.body)["files"]
-    return _described(artifact, store.artifacts[artifact], True)
+    return _description(artifact, store.artifacts[artifact], True)
 
 
 def _artifact_version(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
@@ -122,12 +122,12 @@ def _artifact_version(store: neptune_store.NeptuneStore, request: server.Request
     names = [[file["filePath"], file["fileHash"]] for file in ordered]
     artifact = hashlib.sha256(json.dumps(names).encode()).hexdigest()
     store.artifacts[artifact] = ordered
-    return _described(artifact, ordered, True)
+    return _description(artifact, ordered, True)
 
 
 def _list_artifact(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
     if request.query["hash"] not in store.artifacts:
-        raise neptune_runs.NoSuchThing("ARTIFACT_NOT_FOUND")
+        raise neptune_runs.NotFound("ARTIFACT_NOT_FOUND")
     return {"files": store.artifacts[request.query["hash"]]}
 
 

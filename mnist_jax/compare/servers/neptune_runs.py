@@ -1,6 +1,6 @@
 """The methods of the Neptune loopback that create runs, execute operations and read fields back.
 
-A refused point leaves no trace that a client can read back: only `Run.rejected` knows of it.
+A refused point leaves no trace that a client can read back: only `StoredRun.rejected` lists it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 from mnist_jax.compare.servers import neptune_store, server
 
-Method = Callable[[neptune_store.NeptuneStore, server.Request], Any]  # what goes back as JSON, or an Answer
+Method = Callable[[neptune_store.NeptuneStore, server.Request], Any]  # what goes back as JSON, or a Response
 
 
-class NoSuchThing(Exception):
+class NotFound(Exception):
     """Answered 404; the message is the error type that the client may know."""
 
 
-def _described(run: neptune_store.StoredRun) -> Any:
+def _description(run: neptune_store.StoredRun) -> Any:
     workspace, _, project = run.project.rpartition("/")
     names = {"organizationName": workspace, "projectName": project}
     return {"id": run.id, "type": "run", "shortId": run.sys_id, "trashed": False, **names}
@@ -29,16 +29,16 @@ def run_of(store: neptune_store.NeptuneStore, request: server.Request) -> neptun
     """Return the run that a request is about."""
     run = store.run(request.query.get("experimentId") or request.query["experimentIdentifier"])
     if run is None:
-        raise NoSuchThing("EXPERIMENT_NOT_FOUND")
+        raise NotFound("EXPERIMENT_NOT_FOUND")
     return run
 
 
 def _create(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
-    asked = json.loads(request.body)
-    run = store.open_run(asked["projectIdentifier"], asked.get("customId"))
-    if asked.get("gitInfo"):
-        run.fields["source_code/git"] = neptune_store.Field("gitRef", asked["gitInfo"])
-    return _described(run)
+    body = json.loads(request.body)
+    run = store.open_run(body["projectIdentifier"], body.get("customId"))
+    if body.get("gitInfo"):
+        run.fields["source_code/git"] = neptune_store.Field("gitRef", body["gitInfo"])
+    return _description(run)
 
 
 def _execute(store: neptune_store.NeptuneStore, request: server.Request) -> Any:
@@ -80,10 +80,10 @@ def _properties(path: str, field: neptune_store.Field) -> Any:
 
 
 def field_of(store: neptune_store.NeptuneStore, request: server.Request, kind: str) -> neptune_store.Field:
-    """Return the field that a request is about; one of another kind is as good as none."""
+    """Return the field that a request is about. Raises NotFound, also where its kind is another."""
     field = run_of(store, request).fields.get(request.query["attribute"])
     if field is None or field.kind != kind:
-        raise NoSuchThing("ATTRIBUTE_NOT_FOUND")
+        raise NotFound("ATTRIBUTE_NOT_FOUND")
     return field
 
 
@@ -104,7 +104,7 @@ def _values(kind: str) -> Method:
 
 METHODS: dict[str, Method] = {
     "createExperiment": _create,
-    "getExperiment": lambda store, request: _described(run_of(store, request)),
+    "getExperiment": lambda store, request: _description(run_of(store, request)),
     "getExperimentAttributes": _attributes,
     "executeOperations": _execute,
     "ping": lambda store, request: run_of(store, request) and None,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 
 class NeptunePoint(NamedTuple):
-    """One entry of a series; `value` is a float, a string or an Image."""
+    """One entry of a series; `value` is a float, a string or a StoredImage."""
 
     step: float
     value: Any
@@ -40,8 +40,8 @@ class StoredFile(NamedTuple):
 
 @dataclasses.dataclass
 class Field:
-    """One attribute. The value by kind: a series has list[Point], stringSet set[str], file File, fileSet
-    {path: bytes}, artifact its hash (see `Store.artifacts`), datetime unix milliseconds, gitRef the commit and its
+    """One attribute. The value by kind: a series has list[NeptunePoint], stringSet set[str], file StoredFile, fileSet
+    {path: bytes}, artifact its hash (see `NeptuneStore.artifacts`), datetime unix milliseconds, gitRef the commit and its
     surroundings as they came, the rest the value itself."""
 
     kind: str
@@ -85,7 +85,7 @@ class StoredRun:
 class NeptuneStore:
     """Everything a server has received. Hold `lock` where requests may still arrive."""
 
-    runs: dict[str, StoredRun] = dataclasses.field(default_factory=dict)  # by Run.id, in order of creation
+    runs: dict[str, StoredRun] = dataclasses.field(default_factory=dict)  # by StoredRun.id, in order of creation
     artifacts: dict[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)  # hash -> files' metadata
     uploads: dict[str, dict[int, bytes]] = dataclasses.field(default_factory=dict)  # unfinished: id -> start -> part
     calls: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # operationId -> answered
@@ -106,10 +106,10 @@ class NeptuneStore:
                 return run
         run = StoredRun(str(uuid.uuid4()), f"RUN-{len(self.runs) + 1}", project, custom_run_id)
         now = int(time.time() * 1000)
-        known = {"id": ("string", run.sys_id), "creation_time": ("datetime", now), "owner": ("string", "loopback")}
-        known |= {"state": ("experimentState", "running"), "trashed": ("bool", False)}
-        known |= {"custom_run_id": ("string", custom_run_id)} if custom_run_id else {}
-        run.fields.update((f"sys/{name}", Field(*field)) for name, field in known.items())
+        system_fields = {"id": ("string", run.sys_id), "creation_time": ("datetime", now), "owner": ("string", "loopback")}
+        system_fields |= {"state": ("experimentState", "running"), "trashed": ("bool", False)}
+        system_fields |= {"custom_run_id": ("string", custom_run_id)} if custom_run_id else {}
+        run.fields.update((f"sys/{name}", Field(*field)) for name, field in system_fields.items())
         self.runs[run.id] = run
         return run
 

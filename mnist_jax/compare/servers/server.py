@@ -1,6 +1,6 @@
-"""An HTTP server on 127.0.0.1 that can be made to fail while a test runs, and healed again on the same port.
+"""An HTTP server on 127.0.0.1 with faults that a test can turn on and off while it runs.
 
-A handler is a plain function of a request; it never learns of faults. Requests are carried out one at a time.
+A handler is a plain function of a request; it knows nothing of faults. Requests are handled one at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a client asked: `path` is decoded, `query` keeps the last value of each name."""
+    """A client's request: `path` is decoded, `query` has the last value of each name."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """What the client gets back."""
+    """The response to the client."""
 
     status: int
     content_type: str
@@ -48,7 +48,7 @@ Handler = Callable[[Request], Response]
 
 @dataclasses.dataclass(frozen=True)
 class Faults:
-    """How the server misbehaves; all at rest is health. Set `server.faults` at any time."""
+    """The faults of the server, none by default. Set `server.faults` at any time."""
 
     refuse: bool = False  # nothing listens on the port
     stall: bool = False  # accept and read, never answer, do nothing
@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, handler: Handler, port: int = 0) -> None:
         self.port = port  # 0 until the first start chooses one
-        self.requests = 0  # received, whatever became of them
+        self.requests = 0  # received, with or without an answer
         self.errors: list[str] = []  # tracebacks of the handler: a test should find none
         self._handler = handler
         self._faults = Faults()

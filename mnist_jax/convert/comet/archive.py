@@ -1,6 +1,6 @@
-"""A Comet 3.x offline archive, or the temporary folder that a killed client left, read member by member.
+"""Reads a Comet 3.x offline archive, or the temporary folder of a killed client, member by member.
 
-Messages are one JSON object a line, split on "\\n" only; a torn last line is the sign of a killed client.
+Messages are JSON lines, split on "\\n" only; an incomplete last line is the sign of a killed client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mnist_jax.convert import untrusted
 MESSAGES, EXPERIMENT = "messages.json", "experiment.json"
 _MEMBERS = 200_000
 _LINE_BYTES = 2**26
-# RuntimeError is zipfile's word for a password, and for a compression that it lacks.
+# zipfile raises RuntimeError for a password and for an unknown compression.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
@@ -32,7 +32,7 @@ def is_archive(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a folder is what a Comet client writes before it makes the archive."""
+    """Return whether a folder is the temporary folder of a Comet client, before it makes the archive."""
     return path.is_dir() and (path / MESSAGES).is_file()
 
 
@@ -44,7 +44,7 @@ class Archive:
         self._allow_outside = allow_outside
         self._budget = untrusted.Budget(path)
         self._zip: zipfile.ZipFile | None = None
-        self.torn = False  # after messages(): the last line was cut off
+        self.torn = False  # after messages(): the last line is incomplete
 
     def __enter__(self) -> Archive:
         if self.path.is_dir():
@@ -52,7 +52,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(self.path)
         except (OSError, *_DAMAGE) as error:
-            raise errors.UserError(f"{self.path}: expected a Comet archive, found a file that is no zip: {error}") from error
+            raise errors.UserError(f"{self.path}: expected a Comet archive, found a file that is not a zip: {error}") from error
         members = self._zip.namelist()
         if not members:
             raise errors.UserError(f"{self.path}: expected a Comet archive, found the empty placeholder of a killed client; "
@@ -66,7 +66,7 @@ class Archive:
             self._zip.close()
 
     def experiment(self) -> dict[str, Any] | None:
-        """Return what the client wrote last, or None where it was killed before."""
+        """Return the contents of experiment.json, or None where the client was killed before it wrote them."""
         try:
             fields = untrusted.loads(self._bytes(EXPERIMENT, 2**24), f"{self.path}, {EXPERIMENT}")
         except (KeyError, OSError, ValueError):
@@ -76,17 +76,17 @@ class Archive:
         return fields if isinstance(fields, dict) else None
 
     def messages(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield type and payload of every whole message. Raises UserError where they cannot be read."""
+        """Yield type and payload of every complete message. Raises UserError where they cannot be read."""
         try:
             with self._open(MESSAGES) as lines:
-                yield from self._parsed(lines)
+                yield from self._parse(lines)
         except KeyError:
             raise errors.UserError(f"{self.path}: expected a Comet archive, found no {MESSAGES} in it") from None
         except (OSError, *_DAMAGE) as error:
             raise self._damaged(MESSAGES, error) from error
 
     def content(self, name: Any, about: str) -> bytes | None:
-        """Return the bytes of a file that a message names, or None where they are not to be had, which is said."""
+        """Return the bytes of a file that a message names, or None where they cannot be read; the account says why."""
         try:
             if untrusted.is_plain_name(name) and name not in (MESSAGES, EXPERIMENT):
                 return self._bytes(name, untrusted.FILE_BYTES)
@@ -107,10 +107,10 @@ class Archive:
         return None
 
     def _damaged(self, name: str, error: Exception) -> errors.UserError:
-        return errors.UserError(f"{self.path}, {name}: expected a whole file, found it damaged: {error}; unpack what can be "
-                                f"unpacked and import the folder")
+        return errors.UserError(f"{self.path}, {name}: expected a valid file, found it damaged: {error}; unpack what is "
+                                f"readable and import the folder")
 
-    def _parsed(self, lines: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _parse(self, lines: IO[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
         number, damaged = 0, ""
         while line := lines.readline(_LINE_BYTES + 1):
             number += 1
@@ -126,7 +126,7 @@ class Archive:
                 message = untrusted.loads(line, f"{self.path}, {MESSAGES}, line {number}")
                 kind, payload = message["type"], message["payload"]
                 if not isinstance(kind, str) or not isinstance(payload, dict):
-                    raise ValueError("its fields are not those of a message")
+                    raise ValueError("the fields are not those of a message")
             except (ValueError, KeyError, TypeError):
                 damaged = f"line {number}"
                 continue

@@ -1,7 +1,7 @@
-"""The operations log of a Neptune 1.x offline folder, applied: what every attribute of the run came to.
+"""Applies the operations log of a Neptune 1.x offline folder: the final value of every attribute of the run.
 
-The log is a run of JSON objects with nothing between them. A torn tail is the sign of a killed client; what is damaged
-before it is passed over up to the next whole operation, and said.
+The log is a sequence of JSON objects without separators. An incomplete tail is the sign of a killed client; damage before it
+is skipped up to the next valid operation, and counted in the account.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _SCALARS = {"AssignFloat": float, "AssignInt": int, "AssignBool": bool, "AssignS
 _SERIES = {"LogFloats": "float_series", "LogStrings": "string_series", "LogImages": "image_series"}
 _CLEARS = {"ClearFloatLog": "float_series", "ClearStringLog": "string_series", "ClearImageLog": "image_series",
            "ClearStringSet": "string_set", "ClearArtifact": "artifact"}
-_DAMAGES = 1000  # in one file; each costs a look at all that is before it
+_DAMAGES = 1000  # in one file; each costs a search through the rest of it
 _DESTRUCTIVE = {"DeleteAttribute", "RemoveStrings", "DeleteFiles", "CopyAttribute", *_CLEARS}
 
 
 class Attribute(NamedTuple):
-    """A field or a series: its kind in Neptune's words, and its value; a series has (value, step, unix seconds)."""
+    """A field or a series: its kind, as Neptune names it, and its value; a series has (value, step, unix seconds)."""
 
     kind: str
     value: Any
@@ -39,7 +39,7 @@ State = dict[str, Attribute]  # by path, in the order of the first write
 
 @dataclasses.dataclass
 class Log:
-    """A run's log: everything applied, and for a run of ours the same cut at its marks, one event a piece."""
+    """The state after a run's log, and for a run of our tracker the states between its marks, one piece per event."""
 
     folder: Path
     container: str
@@ -49,7 +49,7 @@ class Log:
     marks: list[Any]  # the number of events written by the end of each piece but the last
     torn: bool  # the client did not write everything that it counted
     broken: set[int]  # pieces of which operations are missing
-    destructive: bool  # something was deleted, cleared or copied: the pieces alone do not say what is left
+    destructive: bool  # something was deleted, cleared or copied, so the pieces are not independent
 
 
 def is_folder(path: Path) -> bool:
@@ -61,34 +61,34 @@ def read(folder: Path, account: untrusted.Account, budget: untrusted.Budget) -> 
     """Return the log of the run in `folder`.
 
     Raises:
-      UserError: a file of it cannot be read, or is damaged beyond going on.
+      UserError: a file of it cannot be read, or is too damaged.
     """
     metadata = _json_file(folder / "metadata.json", budget)
-    found = list(operations(folder, account, budget))
-    found.sort(key=lambda record: record["version"])
-    created = _seconds(metadata.get("createdAt")) or (found[0].get("at", 0.0) if found else 0.0)
+    records = list(operations(folder, account, budget))
+    records.sort(key=lambda record: record["version"])
+    created = _seconds(metadata.get("createdAt")) or (records[0].get("at", 0.0) if records else 0.0)
     log = Log(folder, str(metadata.get("containerId", "")), created, {}, [{}], [], False, set(), False)
-    expected = found[0]["version"] if found else 1
+    expected = records[0]["version"] if records else 1
     if expected > 1:
-        account.skip("operations that the server had before", f"versions 1 to {expected - 1}")
-    for record in found:
+        account.skip("operations that were synced to a server before", f"versions 1 to {expected - 1}")
+    for record in records:
         if record["version"] < expected:
-            account.skip("operations with a version that was there before", str(record["version"]))
+            account.skip("operations with a repeated version", str(record["version"]))
             continue
         if record["version"] > expected:
             account.skip("operations that are not in the log", f"versions {expected} to {record['version'] - 1}")
             log.broken.add(len(log.pieces) - 1)
         expected = record["version"] + 1
         _apply(log, record["obj"], account)
-    put = _number(folder / "last_put_version", budget)
-    log.torn = put is not None and put >= expected
+    last = _number(folder / "last_put_version", budget)
+    log.torn = last is not None and last >= expected
     if log.torn:
-        account.skip("operations that did not reach the disk before the client was killed", f"versions {expected} to {put}")
+        account.skip("operations that did not reach the disk before the client was killed", f"versions {expected} to {last}")
     return log
 
 
 def operations(folder: Path, account: untrusted.Account, budget: untrusted.Budget) -> Iterator[dict[str, Any]]:
-    """Yield the whole records of a run's logs as they lie: {"obj", "version", "at"}."""
+    """Yield the valid records of a run's logs, in the order of the files: {"obj", "version", "at"}."""
     decoder = json.JSONDecoder()
     paths = [path for path in folder.glob("data-*.log") if re.fullmatch(r"data-\d{1,18}\.log", path.name)]
     for path in sorted(paths, key=lambda path: int(path.stem.partition("-")[2])):
@@ -106,11 +106,11 @@ def operations(folder: Path, account: untrusted.Account, budget: untrusted.Budge
             except ValueError:
                 damages += 1
                 if damages > _DAMAGES:
-                    raise errors.UserError(f"{path}, character {start}: expected operations, found a file damaged beyond "
-                                           f"going on") from None
+                    raise errors.UserError(f"{path}, character {start}: expected operations, found more than "
+                                           f"{_DAMAGES} damaged places; restore the file") from None
                 position = start + 1
                 if text.find('{"obj"', position) < 0:
-                    break  # a torn tail
+                    break  # an incomplete tail
                 account.skip("damage in the log", f"{path.name} at character {start}")
                 position = text.find('{"obj"', position)
                 continue
@@ -126,10 +126,10 @@ def _is_operation(record: Any) -> bool:
 
 
 def _path(operation: dict[str, Any]) -> str | None:
-    parts = operation.get("path")
-    if not isinstance(parts, list) or not parts or not all(isinstance(part, str) for part in parts):
+    names = operation.get("path")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return None
-    return "/".join(parts)
+    return "/".join(names)
 
 
 def _apply(log: Log, operation: dict[str, Any], account: untrusted.Account) -> None:
@@ -157,8 +157,8 @@ def _change(state: State, path: str, operation: dict[str, Any], container: str) 
             raise ValueError(f"its value is a {type(value).__name__}")
         state[path] = Attribute(kind.removeprefix("Assign").lower(), value)
     elif kind in _SERIES:
-        held = state.get(path)
-        points = held.value if held and held.kind == _SERIES[kind] else []
+        attribute = state.get(path)
+        points = attribute.value if attribute and attribute.kind == _SERIES[kind] else []
         points += operation["values"]
         state[path] = Attribute(_SERIES[kind], points)
     elif kind in _CLEARS:
@@ -167,28 +167,28 @@ def _change(state: State, path: str, operation: dict[str, Any], container: str) 
     elif kind == "DeleteAttribute":
         state.pop(path, None)
     elif kind in ("AddStrings", "RemoveStrings"):
-        held = state.get(path, Attribute("string_set", []))
+        attribute = state.get(path, Attribute("string_set", []))
         values = [str(value) for value in operation["values"]]
-        before = held.value if held.kind == "string_set" else []
+        before = attribute.value if attribute.kind == "string_set" else []
         state[path] = Attribute("string_set", [value for value in before if value not in values]
                                 + (sorted(values) if kind == "AddStrings" else []))
     elif kind in ("UploadFile", "UploadFileContent"):
         state[path] = Attribute("file", operation)
     elif kind in ("UploadFileSet", "DeleteFiles", "TrackFilesToArtifact"):
         group = "artifact_files" if kind == "TrackFilesToArtifact" else "file_set"
-        held = state.get(path)
+        attribute = state.get(path)
         if not all(isinstance(operation.get(names, []), list) for names in ("file_globs", "file_paths", "entries")):
-            raise ValueError("its files are no list")
-        before = held.value if held and held.kind == group and operation.get("reset") != "True" else []
+            raise ValueError("its files are not a list")
+        before = attribute.value if attribute and attribute.kind == group and operation.get("reset") != "True" else []
         state[path] = Attribute(group, [*before, operation])
     elif kind == "CopyAttribute":
         source = "/".join(operation["source_path"])
         if operation["container_id"] != container or source not in state:
             raise ValueError(f"its source {source} is in another run or not in the log")
-        copied = state[source]
-        state[path] = Attribute(copied.kind, list(copied.value) if isinstance(copied.value, list) else copied.value)
+        original = state[source]
+        state[path] = Attribute(original.kind, list(original.value) if isinstance(original.value, list) else original.value)
     elif kind != "ConfigFloatSeries":  # a range and a unit for the chart
-        raise ValueError("the type is not known")
+        raise ValueError("its type is unknown")
 
 
 def _point(kind: str, item: dict[str, Any]) -> untrusted.ForeignPoint:
@@ -198,7 +198,7 @@ def _point(kind: str, item: dict[str, Any]) -> untrusted.ForeignPoint:
     elif kind == "LogStrings" and not isinstance(value, str):
         raise ValueError(f"an entry is a {type(value).__name__}")
     if not _is_number(time) or not (step is None or isinstance(step, int | float)):
-        raise ValueError("a step or a time is no number")
+        raise ValueError("a step or a time is not a number")
     return untrusted.ForeignPoint(value, step, float(time))
 
 

@@ -1,4 +1,4 @@
-"""Any program's Neptune attributes by the nearest kind of event; what has none is named in the account."""
+"""Converts any program's Neptune attributes to the nearest kind of event; the account names the rest."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ _ABOUT_THE_RUN = ("sys/", "monitoring/", "source_code/")
 
 
 def read(reader: attributes.AttributeReader, state: log.State) -> Iterator[tuple[str, events.Event]]:
-    """Yield events for every attribute, each with a path that it was read from."""
+    """Yield events of every attribute, each with the path of the attribute."""
     facts: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
-    for path, held in state.items():
-        match held.kind:
+    for path, attribute in state.items():
+        match attribute.kind:
             case "float_series":
-                if held.value:
-                    yield from ((path, event) for event in untrusted.metrics(path, held.value, reader.keep, reader.account))
+                if attribute.value:
+                    metrics = untrusted.metrics(path, attribute.value, reader.write_blob, reader.account)
+                    yield from ((path, event) for event in metrics)
             case "string_series":
-                yield from ((path, event) for event in _texts(path, held.value, reader.account))
+                yield from ((path, event) for event in _texts(path, attribute.value, reader.account))
             case "image_series":
-                yield from ((path, event) for event in _images(reader, path, held.value))
+                yield from ((path, event) for event in _images(reader, path, attribute.value))
             case "file":
-                data = reader.content(path, held.value)
+                data = reader.content(path, attribute.value)
                 if data is not None:
-                    extension = str(held.value.get("ext") or "")
+                    extension = str(attribute.value.get("ext") or "")
                     title = path.rpartition("/")[2] + (f".{extension}" if extension else "")
-                    yield path, events.Artifact(path, reader.keep(data, title), "file", {})
+                    yield path, events.Artifact(path, reader.write_blob(data, title), "file", {})
             case "file_set":
-                for name, data in reader.file_set(path, held.value):
-                    yield path, events.Artifact(name, reader.keep(data, name.rpartition("/")[2]), "file", {})
+                for name, data in reader.file_set(path, attribute.value):
+                    yield path, events.Artifact(name, reader.write_blob(data, name.rpartition("/")[2]), "file", {})
             case "artifact_files":
-                reader.account.skip("artifacts, of which the folder holds only where the files were", path)
+                reader.account.skip("artifacts, of which the folder holds only the paths of the files", path)
             case kind if path.startswith(_ABOUT_THE_RUN):
-                value = _scalar(kind, held.value)
+                value = _scalar(kind, attribute.value)
                 facts[f"neptune/{path}"] = ", ".join(value) if isinstance(value, list) else value
             case kind:
                 dotted = path.replace("/", ".")
                 name = path if dotted in parameters else dotted
-                parameters[name] = untrusted.parameter(name, _scalar(kind, held.value), reader.account)
+                parameters[name] = untrusted.parameter(name, _scalar(kind, attribute.value), reader.account)
     first = next(iter(state), "")
     if facts:
         yield first, events.Environment(facts)
@@ -62,7 +63,7 @@ def _scalar(kind: str, value: Any) -> Any:
 
 def _texts(path: str, points: list[untrusted.ForeignPoint], account: untrusted.Account) -> Iterator[events.Text]:
     if any(point.step is not None and point.step != int(point.step) for point in points if _finite(point.step)):
-        account.change("steps of texts rounded down to whole ones", path)
+        account.change("steps of texts rounded down to integers", path)
     entries: list[str] = []
     for point in points:
         if _finite(point.step) and point.step is not None:
@@ -81,17 +82,17 @@ def _images(reader: attributes.AttributeReader, path: str, points: list[untruste
             reader.account.skip("images without contents", path)
             continue
         try:
-            data = attributes.decoded(image["data"])  # type: ignore[index]
+            data = attributes.decode_base64(image["data"])  # type: ignore[index]
         except ValueError as error:
             reader.account.skip(f"images that could not be read ({error})", path)
             continue
-        whole = _finite(point.step) and point.step is not None and point.step == int(point.step)
-        if not whole:
-            reader.account.change("images numbered from 0, since they have no whole steps", path)
-        step = int(point.step) if whole else number
+        is_integer = _finite(point.step) and point.step is not None and point.step == int(point.step)
+        if not is_integer:
+            reader.account.change("images numbered from 0, because they have no integer steps", path)
+        step = int(point.step) if is_integer else number
         title = str(image.get("name") or f"{path.rpartition('/')[2]}-{step}.png")  # type: ignore[attr-defined]
         caption = str(image.get("description") or "")  # type: ignore[attr-defined]
-        yield untrusted.picture(path, step, data, title, caption, reader.keep)
+        yield untrusted.picture(path, step, data, title, caption, reader.write_blob)
 
 
 def _finite(step: Any) -> bool:

@@ -1,8 +1,8 @@
-"""The Comet 3.x client made exact: what it sent is read back before it is believed, and nothing is sent twice.
+"""The Comet 3.x client with exact results: what it sent is read back from the server, and nothing is sent twice.
 
-Online, neither its flush nor its end proves delivery: a batch that a server answered with 500 is only logged as an error, one
-answered with nonsense counts as delivered, and one whose answer was lost is sent again. So its own repetition is turned off,
-an error that it logs ends the attempt, and before the end the whole experiment is read back.
+Online, neither flush() nor end() of the client proves that data arrived: a batch that the server answers with 500 is only
+logged as an error, one answered with garbage counts as sent, and one whose answer is lost is sent again. So the client's
+retries are turned off, an error that it logs ends the attempt, and before the end the whole experiment is read back.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mnist_jax import events
 from mnist_jax.tracking.comet import contents, problems
 from mnist_jax.tracking.protocol import Receipt
 
-_SETTLE_S = 8.0  # what was sent may take this long to be seen by a reader
-_LOOK_S = 0.5  # between two looks at a server
+_SETTLE_S = 8.0  # data that was sent may take so long to be readable
+_POLL_S = 0.5  # between two reads of a server
 _UPLOAD_S, _SLOW_BYTES_PER_S = 30.0, 250_000  # a file's upload may take so long, and longer by its size
 _SETTINGS = {
-    "ERROR_TRACKING_ENABLE": "false",  # else about every second import calls home
-    # One attempt a call, none after a connection came back: a repeated one doubles what arrived without an answer.
+    "ERROR_TRACKING_ENABLE": "false",  # else about every second import sends a report
+    # One attempt a call, and none after a reconnect: a retry doubles data that arrived without an answer.
     "HTTP_SESSION_RETRY_TOTAL": "0", "GET_OR_ADD_EXPERIMENT_RETRY_TOTAL": "0",
     "FALLBACK_STREAMER_CONNECTION_CHECK_INTERVAL": "86400",
     "TIMEOUT_CLEANING": "10", "TIMEOUT_UPLOAD": "30", "TIMEOUT_FILE_UPLOAD": "60",  # seconds
@@ -38,33 +38,33 @@ _QUIET: dict[str, Any] = dict(
 
 
 def prepare() -> None:
-    """Import the client with settings under which it does what it is told, once."""
+    """Import the client with settings that turn off its retries and reports."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(f"COMET_{name}", value)  # read when the client is imported
-    os.environ["COMET_LOGGING_CONSOLE"] = "CRITICAL"  # it prints a key that a server refuses, in clear
+    os.environ["COMET_LOGGING_CONSOLE"] = "CRITICAL"  # it prints an API key that a server refuses
     import comet_ml  # noqa: F401  (1.2 s)
 
 
 class CometClient:
-    """One experiment at Comet. What it is given is counted by the keys of comet_contents, and so is what the server holds.
+    """One experiment at Comet. What is sent and what the server holds are counted by the keys of contents.py.
 
     Raises (in every method that reaches the server):
-      ConnectionError: the server is gone, or did not take what the client believes it sent.
-      Exception: any other is a refusal.
+      ConnectionError: the server is gone, or did not accept what the client counts as sent.
+      Exception: any other refuses this call.
     """
 
     def __init__(self, offline: bool):
         self._offline = offline
         self._experiment: Any = None
         self._api: Any = None
-        self._sent: collections.Counter[tuple] = collections.Counter()  # all that the server should hold
-        self._held: collections.Counter[tuple] = collections.Counter()  # what it held when opened, and nobody has claimed
-        self._recent: list[tuple] = []  # sent for the event in hand
+        self._sent: collections.Counter[tuple] = collections.Counter()  # what the server should hold
+        self._surplus: collections.Counter[tuple] = collections.Counter()  # on the server when opened, and not sent again yet
+        self._recent: list[tuple] = []  # sent for the current event
         self._problems = problems.Problems()
         self._archive: Path
 
     def start(self, key: str, folder: Path, *, resumed: bool) -> str:
-        """Start, or continue, the experiment of this key; return where a person looks."""
+        """Start or resume the experiment of this key; return its URL or archive."""
         import comet_ml
 
         if self._offline:
@@ -77,20 +77,20 @@ class CometClient:
             self._experiment = comet_ml.start(experiment_key=key, mode="get_or_create", online=True,
                                               experiment_config=comet_ml.ExperimentConfig(**_QUIET))
             alive = self._experiment.alive
-        except Exception as error:  # it raises many kinds; all of them mean that there is no experiment
+        except Exception as error:  # of many kinds; each means that there is no experiment
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
         if not alive:
             raise ConnectionError(f"Comet did not accept the experiment: "
-                                  f"{self._problems.of_this_thread() or self._problems.first()}")
+                                  f"{self._problems.take_refusals() or self._problems.first()}")
         self._api = comet_ml.api.API(cache=False)
         if resumed:
-            with problems.lost():
-                self._held = self._settled()
+            with problems.connection_errors():
+                self._surplus = self._stable_contents()
         return str(self._experiment.url)
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[None]:
-        """Count what a block sends, unless it is refused in the middle."""
+        """Count what a block sends, unless the block raises."""
         self._recent.clear()
         try:
             yield
@@ -99,48 +99,48 @@ class CometClient:
             raise
 
     def new(self, *key: Any) -> bool:
-        """Return whether something is still to be sent, and count it as sent."""
+        """Return whether something is to be sent, and count it as sent."""
         self._sent[key] += 1
         self._recent.append(key)
-        if self._held[key] > 0:
-            self._held[key] -= 1
+        if self._surplus[key] > 0:
+            self._surplus[key] -= 1
             return False
         return True
 
     def call(self, method: str, *arguments: Any, **named: Any) -> None:
-        """Call a method of the experiment. An argument that it does not like is logged by it, not raised: raised here."""
-        with problems.lost():
+        """Call a method of the experiment. The client only logs a refused argument; here it raises ValueError."""
+        with problems.connection_errors():
             getattr(self._experiment, method)(*arguments, **named)
-        if refusal := self._problems.of_this_thread():
+        if refusal := self._problems.take_refusals():
             raise ValueError(refusal)
 
     def flush(self, timeout_s: float) -> bool:
-        """Return whether the client believes that everything arrived. Raises ConnectionError if it knows better."""
+        """Return whether the client reports that everything arrived. Raises ConnectionError if it logged an error."""
         if self._offline:
             return True
-        sure = bool(self._experiment.flush(timeout=max(1, int(timeout_s))))
+        confirmed = bool(self._experiment.flush(timeout=max(1, int(timeout_s))))
         self._raise_problems()
-        return sure
+        return confirmed
 
     def stop(self, timeout_s: float) -> None:
-        """Read back what the server holds; end the experiment if that is everything."""
+        """Read back what the server holds; end the experiment if nothing is missing."""
         if not self._offline:
             if not self.flush(timeout_s):
                 raise ConnectionError("Comet did not confirm the last of the data")
-            with problems.lost():
+            with problems.connection_errors():
                 missing = self._missing()
             if missing:
-                raise ConnectionError(f"Comet does not show {missing.total()} of {self._sent.total()} things that were sent, "
+                raise ConnectionError(f"Comet does not hold {missing.total()} of {self._sent.total()} items that were sent, "
                                       f"the first {next(iter(missing))}")
         self._experiment.end()
         logging.getLogger("comet_ml").removeHandler(self._problems)
-        # A full disk is only logged by its threads.
+        # The client's threads only log a full disk.
         if self._offline and (lost := self._sent - contents.in_archive(self._archive)):
-            raise OSError(f"{self._archive}: expected {self._sent.total()} things that were given, found {lost.total()} of "
-                          f"them missing, the first {next(iter(lost))}; is the disk full?")
+            raise OSError(f"{self._archive}: expected {self._sent.total()} items, found {lost.total()} of them "
+                          f"missing, the first {next(iter(lost))}; is the disk full?")
 
     def artifact(self, name: str, kind: str, path: Path, blob: events.Blob, metadata: dict[str, Any]) -> Receipt:
-        """Log a file as a new version of an artifact, unless this experiment has logged these bytes to it."""
+        """Log a file as a new version of an artifact, unless this experiment has logged the same bytes."""
         import comet_ml
 
         if not self._has_artifact(name, blob.sha256):
@@ -151,23 +151,23 @@ class CometClient:
 
     def register(self, name: str, comment: str, size: int) -> Receipt:
         """Register the logged model of this name, of so many bytes, as a new version, unless this experiment has one."""
-        if not self.flush(_UPLOAD_S + size / _SLOW_BYTES_PER_S):  # a version is made of the files that the server has
+        if not self.flush(_UPLOAD_S + size / _SLOW_BYTES_PER_S):  # a version consists of the files on the server
             raise ConnectionError("Comet did not confirm the files of a model")
         if not self._is_registered(name):
-            with problems.lost():  # by the interface that answers: the experiment's own queues it, and not when resumed
-                found = self._api.get_experiment_by_key(self._experiment.id)
-                found.register_model(name, comment=comment, tags=[], public=False)
+            with problems.connection_errors():  # the experiment's own method only queues it, and fails when resumed
+                experiment = self._api.get_experiment_by_key(self._experiment.id)
+                experiment.register_model(name, comment=comment, tags=[], public=False)
         return Receipt("sent")
 
     def _workspace(self) -> str:
-        # Where nobody named one, only the server knows which is the account's.
+        # Where none is configured, only the server knows the default of the account.
         return self._experiment.workspace or self._api.get_experiment_by_key(self._experiment.id).workspace
 
     def _is_registered(self, name: str) -> bool:
         from comet_ml import exceptions
 
         try:
-            with problems.lost():
+            with problems.connection_errors():
                 details = self._api.get_registry_model_details(self._workspace(), name)
         except exceptions.CometRestApiException:
             return False  # no such model yet
@@ -177,40 +177,40 @@ class CometClient:
         from comet_ml import exceptions
 
         try:
-            with problems.lost():
+            with problems.connection_errors():
                 versions = self._api.get_artifact_details(self._workspace(), name)["versions"]
         except (exceptions.ArtifactNotFound, exceptions.CometRestApiException):
             return False  # no such artifact yet
-        finished = [json.loads(version["metadata"] or "{}") for version in versions if version["state"] == "CLOSED"]
-        return any((facts.get("run"), facts.get("sha256")) == (self._experiment.id, sha256) for facts in finished)
+        complete = [json.loads(version["metadata"] or "{}") for version in versions if version["state"] == "CLOSED"]
+        return any((facts.get("run"), facts.get("sha256")) == (self._experiment.id, sha256) for facts in complete)
 
     def _raise_problems(self) -> None:
-        if problem := self._problems.of_this_thread() or self._problems.first():
+        if problem := self._problems.take_refusals() or self._problems.first():
             raise ConnectionError(f"Comet's client reports: {problem}")
         if not self._experiment.streamer.has_connection_to_server():
             raise ConnectionError("Comet's client lost its server")
         if self._experiment.streamer.has_upload_failed():
             raise ConnectionError("Comet's client could not upload an artifact")
 
-    def _settled(self) -> collections.Counter[tuple]:
-        """Return what the server holds, once two looks at it agree."""
-        until = time.monotonic() + _SETTLE_S
-        held = contents.on_server(self._api, self._experiment.id)
-        while time.monotonic() < until:
-            time.sleep(_LOOK_S)
-            before, held = held, contents.on_server(self._api, self._experiment.id)
-            if before == held:
+    def _stable_contents(self) -> collections.Counter[tuple]:
+        """Return what the server holds, once two reads agree."""
+        deadline = time.monotonic() + _SETTLE_S
+        current = contents.on_server(self._api, self._experiment.id)
+        while time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+            before, current = current, contents.on_server(self._api, self._experiment.id)
+            if before == current:
                 break
-        return held
+        return current
 
     def _missing(self) -> collections.Counter[tuple]:
-        """Return what was sent and is not held, once the server has had time to show it."""
-        waited = time.monotonic() + _SETTLE_S
+        """Return what was sent and is not on the server after _SETTLE_S."""
+        deadline = time.monotonic() + _SETTLE_S
         while True:
             missing = self._sent - contents.on_server(self._api, self._experiment.id)
-            if not missing or time.monotonic() > waited:
+            if not missing or time.monotonic() > deadline:
                 return missing
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What Comet's client says of its troubles: it logs most of them and raises few, each in its own way."""
+"""The errors of Comet's client: it logs most of them and raises few, of many types."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from collections.abc import Iterator
 
 
 class Problems(logging.Handler):
-    """Collects the errors that the client logs and does not raise: of this thread a refusal, of its own threads a loss."""
+    """Collects the errors that the client logs and does not raise: refusals in this thread, losses in its own threads."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.seen: list[str] = []
-        self._refused: list[str] = []
+        self._losses: list[str] = []
+        self._refusals: list[str] = []
         self._thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        (self._refused if record.thread == self._thread else self.seen).append(record.getMessage())
+        (self._refusals if record.thread == self._thread else self._losses).append(record.getMessage())
 
-    def of_this_thread(self) -> str:
-        """Return what was refused since the last question."""
-        words = "; ".join(self._refused)
-        self._refused.clear()
-        return words
+    def take_refusals(self) -> str:
+        """Return the refusals since the last call."""
+        messages = "; ".join(self._refusals)
+        self._refusals.clear()
+        return messages
 
     def first(self) -> str:
-        return next(iter(self.seen), "")
+        """Return the first loss, or ""."""
+        return next(iter(self._losses), "")
 
 
 @contextlib.contextmanager
-def lost() -> Iterator[None]:
-    """Tell a lost server from a refusal: raise ConnectionError for the first, let the second pass."""
+def connection_errors() -> Iterator[None]:
+    """Raise ConnectionError in place of the client's errors that mean a lost server; a refusal passes unchanged."""
     from comet_ml import exceptions
 
     try:

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from mnist_jax.compare.servers import comet, comet_store
-from tests.helpers import guarded
+from tests.helpers import guarded_process
 
 KEY = "a" * 32
 OTHER = "b" * 32
@@ -32,7 +32,7 @@ def test_everything_an_experiment_logs_arrives_and_reads_back(tmp_path, loopback
     repository = "git init -q . && git config user.email a@b && git config user.name somebody && echo 1 > tracked"
     repository += " && git add tracked && git commit -qm first && echo 2 >> tracked"
     subprocess.run(repository, shell=True, check=True, cwd=tmp_path)
-    read = guarded.comet_client(
+    read = guarded_process.comet_client(
         tmp_path,
         running.url,
         f"KEY = {KEY!r}"
@@ -148,7 +148,7 @@ tell({
 
 def test_a_key_opens_one_experiment_however_often(tmp_path, loopback):
     running, store = loopback
-    read = guarded.comet_client(
+    read = guarded_process.comet_client(
         tmp_path,
         running.url,
         f"KEY, OTHER = {KEY!r}, {OTHER!r}"
@@ -194,7 +194,7 @@ tell({"missing": missing, "opened": opened, "again": again, "wrong": wrong})
 def test_artifacts_and_registered_models_pass_between_experiments(tmp_path, loopback):
     running, store = loopback
     (tmp_path / "data.bin").write_bytes(os.urandom(1000))
-    read = guarded.comet_client(
+    read = guarded_process.comet_client(
         tmp_path,
         running.url,
         f"KEY, OTHER = {KEY!r}, {OTHER!r}"
@@ -268,7 +268,7 @@ tell({
 def test_an_offline_archive_is_sent_by_the_command_line_once(tmp_path, loopback):
     running, store = loopback
     (tmp_path / "data.bin").write_bytes(os.urandom(1000))
-    read = guarded.comet_client(
+    read = guarded_process.comet_client(
         tmp_path,
         running.url,
         f"KEY = {KEY!r}"
@@ -309,8 +309,8 @@ tell({"ends": ends, "kept": os.path.exists(archive)})
 
 
 def test_the_command_serves_and_prints_the_variables():
-    command = [sys.executable, "-m", "mnist_jax.loopback.comet", "--port=0"]
-    environment = os.environ | {"PYTHONPATH": str(guarded.ROOT)}
+    command = [sys.executable, "-m", "mnist_jax.compare.servers.comet", "--port=0"]
+    environment = os.environ | {"PYTHONPATH": str(guarded_process.ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             word, *variables = process.stdout.readline().split()

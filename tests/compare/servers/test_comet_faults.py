@@ -4,7 +4,7 @@ import concurrent.futures
 
 import pytest
 
-from tests.helpers import guarded
+from tests.helpers import guarded_process
 
 BOUNDED = {
     "COMET_HTTP_SESSION_RETRY_TOTAL": "0",
@@ -22,8 +22,8 @@ BOUNDED = {
 
 SERVED = """
 import contextlib, os, time
-from mnist_jax.loopback import comet as loopback
-from mnist_jax.loopback.server import Faults
+from mnist_jax.compare.servers import comet as loopback
+from mnist_jax.compare.servers.server import Faults
 KEYS = [letter * 32 for letter in "abcdefgh"]
 def timed(function, *arguments, **settings):
     began = time.monotonic()
@@ -171,7 +171,7 @@ def told(tmp_path_factory):
     def run(script):
         # The exit of a client in trouble takes many seconds more.
         code = f"{SERVED}{script}\nos._exit(0)"
-        return guarded.comet_client(tmp_path_factory.mktemp("client"), "http://127.0.0.1:9", code, **BOUNDED)
+        return guarded_process.comet_client(tmp_path_factory.mktemp("client"), "http://127.0.0.1:9", code, **BOUNDED)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         running = {script: pool.submit(run, script) for script in (OPENED, FLUSHED, UPLOADED, ENDED)}

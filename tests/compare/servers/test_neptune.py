@@ -12,7 +12,7 @@ import pytest
 
 from mnist_jax.compare.servers import neptune, neptune_store
 from mnist_jax.tracking import testing
-from tests.helpers import guarded
+from tests.helpers import guarded_process
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def loopback():
 
 def test_the_guard_ends_a_process_that_reaches_out(tmp_path):
     for code in ("import socket; socket.create_connection(('192.0.2.1', 80), 1)", "socket.gethostbyname('a.invalid')"):
-        done = guarded.python(tmp_path, "import socket; " + code)
+        done = guarded_process.python(tmp_path, "import socket; " + code)
         assert done.returncode == 97 and "REACHED OUT" in done.stderr
 
 
@@ -36,7 +36,7 @@ def test_everything_a_run_logs_arrives_and_reads_back(tmp_path, loopback):
     (tmp_path / "folder").mkdir()
     for name in "abc":
         (tmp_path / "folder" / f"{name}.txt").write_text(name * 3)
-    read = guarded.client(
+    read = guarded_process.client(
         tmp_path,
         running.url,
         """
@@ -140,7 +140,7 @@ def test_a_field_keeps_its_kind():
 
 def test_sync_mode_resumes_and_raises_what_the_server_refuses(tmp_path, loopback):
     running, store = loopback
-    read = guarded.client(
+    read = guarded_process.client(
         tmp_path,
         running.url,
         """
@@ -178,7 +178,7 @@ tell({"refused": refused, "seen": seen, "missing": raised(start, with_id="RUN-9"
 
 def test_an_offline_folder_is_sent_by_the_command_line_and_deleted(tmp_path, loopback):
     running, store = loopback
-    read = guarded.client(
+    read = guarded_process.client(
         tmp_path,
         running.url,
         """
@@ -207,16 +207,17 @@ def test_a_bad_token_is_called_so_by_the_client(tmp_path, loopback):
     running, store = loopback
     wrong = neptune.token(running.url, key="of somebody else")
     code = "tell([raised(start, api_token=token, mode=mode) for mode in ('sync', 'async') for token in"
-    read = guarded.client(tmp_path, running.url, f"{code} ({wrong!r}, 'no base64')])")
+    read = guarded_process.client(tmp_path, running.url, f"{code} ({wrong!r}, 'no base64')])")
     assert read == ["NeptuneInvalidApiTokenException"] * 4
     assert not store.runs and store.calls["exchangeApiToken"] == 0
 
 
 def test_the_command_serves_and_prints_a_token():
-    command = [sys.executable, "-m", "mnist_jax.loopback.neptune", "--port=0"]
-    environment = os.environ | {"PYTHONPATH": str(guarded.ROOT)}
+    command = [sys.executable, "-m", "mnist_jax.compare.servers.neptune", "--port=0"]
+    environment = os.environ | {"PYTHONPATH": str(guarded_process.ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
+            assert process.stdout
             token = process.stdout.readline().strip().rpartition("NEPTUNE_API_TOKEN=")[2]
             url = json.loads(base64.b64decode(token))["api_address"]
             with urllib.request.urlopen(f"{url}/api/leaderboard/swagger.json") as answer:

@@ -1,16 +1,16 @@
 """The real Neptune client while the loopback fails and heals; both live in one guarded process."""
 
-from tests.helpers import guarded
+from tests.helpers import guarded_process
 
 
 def test_faults_are_felt_and_healed_in_sync_mode(tmp_path):
-    read = guarded.client(
+    read = guarded_process.client(
         tmp_path,
         None,  # the server is in the process of the client, so that faults come at the right moment
         """
 import time
-from mnist_jax.loopback import neptune as loopback
-from mnist_jax.loopback.server import Faults
+from mnist_jax.compare.servers import neptune as loopback
+from mnist_jax.compare.servers.server import Faults
 faults = {
     "refuse": Faults(refuse=True), "status 500": Faults(status=500), "status 429": Faults(status=429),
     "stall": Faults(stall=True), "lose answer": Faults(lose_answer=True), "garbage": Faults(garbage=True),
@@ -47,13 +47,13 @@ tell({"felt": felt, "kept": kept})
 
 
 def test_an_async_run_survives_a_death_and_a_lost_answer_without_doubling(tmp_path):
-    read = guarded.client(
+    read = guarded_process.client(
         tmp_path,
         None,
         """
 import os, pathlib, time
-from mnist_jax.loopback import neptune as loopback
-from mnist_jax.loopback.server import Faults
+from mnist_jax.compare.servers import neptune as loopback
+from mnist_jax.compare.servers.server import Faults
 def left():
     return [folder.name.split("__")[1] for folder in pathlib.Path(".neptune/async").iterdir()]
 def until(true):

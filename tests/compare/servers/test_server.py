@@ -67,7 +67,12 @@ def test_a_stalled_request_ends_without_an_answer_when_healed():
 
 def test_garbage_and_a_lost_answer():
     seen = []
-    with server.serve(lambda request: seen.append(request.path) or echo(request)) as running:
+
+    def answer(request: server.Request) -> server.Response:
+        seen.append(request.path)
+        return echo(request)
+
+    with server.serve(answer) as running:
         running.faults = server.Faults(garbage=True)
         with pytest.raises(UnicodeDecodeError):
             ask(running).decode()
@@ -79,7 +84,12 @@ def test_garbage_and_a_lost_answer():
 
 def test_a_request_whose_client_died_in_the_middle_is_not_carried_out():
     seen = []
-    with server.serve(lambda request: seen.append(request.body) or echo(request)) as running:
+
+    def answer(request: server.Request) -> server.Response:
+        seen.append(request.body)
+        return echo(request)
+
+    with server.serve(answer) as running:
         with socket.create_connection(("127.0.0.1", running.port), timeout=5) as client:
             client.sendall(b"POST /half HTTP/1.0\r\nContent-Length: 100\r\n\r\n" + bytes(50))
             client.shutdown(socket.SHUT_WR)

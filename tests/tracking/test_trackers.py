@@ -13,7 +13,7 @@ from mnist_jax.tracking import protocol, replica
 from mnist_jax.tracking.comet import tracker as comet_tracker
 from mnist_jax.tracking.neptune import tracker as neptune_tracker
 from mnist_jax.view import text as text_view
-from tests.helpers import read_back
+from tests.helpers import offline_files
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +23,18 @@ def run(finished_run: Path) -> reader.RunRecord:
 
 @pytest.fixture(scope="module")
 def neptune(run: reader.RunRecord) -> tuple[dict, dict]:
-    return read_back.neptune(run.directory / "sync" / "neptune-offline")
+    return offline_files.neptune(run.directory / "sync" / "neptune-offline")
 
 
 @pytest.fixture(scope="module")
-def comet(run: reader.RunRecord) -> read_back.Comet:
-    return read_back.Comet(run.directory / "sync" / "comet-offline" / f"{run.run.id}.zip")
+def comet(run: reader.RunRecord) -> offline_files.Comet:
+    return offline_files.Comet(run.directory / "sync" / "comet-offline" / f"{run.run.id}.zip")
 
 
-def test_every_delivery_is_complete_and_nothing_is_pending(run):
-    deliveries = text_view.summary(run.directory)["sync"]
-    assert set(deliveries) == {"neptune-offline", "comet-offline"}
-    for state in deliveries.values():
+def test_every_sync_is_complete_and_nothing_is_pending(run):
+    states = text_view.summary(run.directory)["sync"]
+    assert set(states) == {"neptune-offline", "comet-offline"}
+    for state in states.values():
         assert (state["state"], state["pending"], state["failed"], state["unsupported"]) == ("complete", 0, 0, 0)
         assert state["sent"] + state["converted"] == len(run.entries)
 
@@ -85,7 +85,7 @@ def test_both_hold_the_environment_and_the_source(run, neptune, comet):
         assert neptune[0][f"environment/{name}"] == value
         assert comet.system[name] == value
     assert comet.packages["jax"] == environment.facts["packages/jax"]
-    assert {"mnist_jax/train.py"} <= {blob.name for blob in source.files}
+    assert {"mnist_jax/train/step.py"} <= {blob.name for blob in source.files}
     import io
     import zipfile
     archive = zipfile.ZipFile(io.BytesIO(neptune[0]["source/files"]))
@@ -121,12 +121,12 @@ def test_both_know_who_the_run_is(run, neptune, comet):
 
 
 @pytest.mark.parametrize("table", [neptune_tracker.SUPPORT, *comet_tracker.SUPPORT.values()])
-def test_support_is_said_for_every_kind(table):
+def test_support_is_declared_for_every_kind(table):
     assert set(table) == set(events.KINDS.values()) and all(support.note for support in table.values())
 
 
 @pytest.mark.parametrize("name", ["neptune", "comet"])
-def test_odd_values_are_kept_or_said(tmp_path, name):
+def test_odd_values_are_stored_or_reported(tmp_path, name):
     """What a backend cannot hold is converted with a note; the record keeps it exactly."""
     directory = tmp_path / "run"
     odd = np.array([1.5, math.nan, math.inf, -math.inf, -0.0, float(np.float32(0.1))])
@@ -143,7 +143,7 @@ def test_odd_values_are_kept_or_said(tmp_path, name):
     assert status.state == "complete" and "failed" not in status.counts and status.confirmed == 7
     folder = directory / "sync" / f"{name}-offline"
     if name == "neptune":
-        fields, series = read_back.neptune(folder)
+        fields, series = offline_files.neptune(folder)
         assert series["odd/värde"] == [(1, 1.5), (5, -0.0), (2**40, float(np.float32(0.1)))]
         assert [text for _, text in series["notes/odd/värde_not_finite"]] == [
             "odd/värde is NaN at step 2", "odd/värde is Infinity at step 3", "odd/värde is -Infinity at step 4"]
@@ -151,7 +151,7 @@ def test_odd_values_are_kept_or_said(tmp_path, name):
         assert fields["long_texts/long/2"] == ("é" * 5_000).encode() and fields["sys/failed"] is True
         assert any("3 non-finite" in note for note in status.notes)
     else:
-        held = read_back.Comet(folder / f"{identity.id}.zip")
+        held = offline_files.Comet(folder / f"{identity.id}.zip")
         assert [value for _, value, _ in held.metrics["odd/värde"]] == [1.5, "NaN", "Infinity", "-Infinity", -0.0,
                                                                        float(np.float32(0.1))]
         assert [step for step, _, _ in held.metrics["odd/värde"]] == steps.tolist()

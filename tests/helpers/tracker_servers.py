@@ -14,7 +14,7 @@ from typing import Any
 from mnist_jax.compare.servers import comet, neptune
 from mnist_jax.compare.servers import server as compare_server
 from mnist_jax.tracking import protocol, receipts, replica
-from tests.helpers import guarded
+from tests.helpers import guarded_process
 
 TRACKERS = ["neptune", "comet"]
 # Read when a client is imported: a stalled call ends within a second, so that a test need not wait for it.
@@ -24,7 +24,7 @@ PATIENT = {"OAUTHLIB_INSECURE_TRANSPORT": "1", "COMET_ERROR_TRACKING_ENABLE": "f
 
 
 @dataclasses.dataclass
-class Online:
+class TrackerServer:
     """A tracker's server, and the environment that leads to it."""
 
     tracker: str
@@ -38,15 +38,17 @@ class Online:
         """Return the credentials that led the client here."""
         return [value for name, value in self.environment.items() if "TOKEN" in name or "KEY" in name]
 
-    def deliver(self, directory: Path, environment: dict[str, str] | None = None, **bounds: float) -> receipts.SyncStatus:
+    def sync(self, directory: Path, environment: dict[str, str] | None = None,
+                bounds: dict[str, float] | None = None) -> receipts.SyncStatus:
         """Make one attempt in a process of its own, which reaches nothing but this machine.
 
         Args:
           environment: what leads the client, by default to this server with a good key.
-          bounds: seconds of the calls of an attempt, such as OPEN_S, in place of those of delivery.py.
+          bounds: seconds of the calls of an attempt, such as OPEN_S, in place of those of replica.py.
         """
         label = f"{self.tracker}-127.0.0.1-{self.server.port}"
-        process = _processes().Process(target=_attempt, args=(directory, self.tracker, environment or self.environment, bounds))
+        arguments = (directory, self.tracker, environment or self.environment, bounds or {})
+        process = _processes().Process(target=_attempt, args=arguments)
         process.start()
         process.join(60)
         assert process.exitcode == 0, process.exitcode
@@ -58,22 +60,22 @@ class Online:
                            f"main(['sync', '--path', {str(offline)!r}, '-p', 'team/mnist', '--offline-only'])",
                 "comet": "import pathlib; from comet_ml.scripts import comet\n"
                          f"comet.main(['upload', *map(str, pathlib.Path({str(offline)!r}).glob('*.zip'))])"}[self.tracker]
-        done = guarded.python(home, code, **self.environment, COMET_OFFLINE_SAMPLING_SIZE="1000000")
+        done = guarded_process.python(home, code, **self.environment, COMET_OFFLINE_SAMPLING_SIZE="1000000")
         assert done.returncode == 0, done.stdout + done.stderr
 
     def contents(self, run: str) -> dict[str, Any]:
-        """Return what the server holds of a run; the same for the same deliveries."""
+        """Return what the server holds of a run; the same for the same syncs."""
         return {"neptune": _neptune, "comet": _comet}[self.tracker](self.store, run)
 
 
 def _processes() -> Any:
     """Return a context whose processes start with the clients imported: each attempt saves the seconds of that."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["online", "neptune", "comet_ml"])
+    context.set_forkserver_preload(["tests.helpers.tracker_servers", "neptune", "comet_ml"])
     return context
 
 
-def deliver_offline_with_a_full_disk(directory: Path, tracker: str, file_bytes: int) -> receipts.SyncStatus:
+def sync_offline_with_a_full_disk(directory: Path, tracker: str, file_bytes: int) -> receipts.SyncStatus:
     """Make an offline attempt in a process of its own whose files cannot grow beyond some bytes."""
     process = _processes().Process(target=_attempt_on_a_full_disk, args=(directory, tracker, file_bytes))
     process.start()
@@ -90,7 +92,7 @@ def _attempt_on_a_full_disk(directory: Path, tracker: str, file_bytes: int) -> N
 
 
 def _attempt(directory: Path, tracker: str, environment: dict[str, str], bounds: dict[str, float]) -> None:
-    exec(guarded.GUARD)
+    exec(guarded_process.GUARD)
     os.environ.update(environment)
     for name, seconds in bounds.items():
         setattr(replica, name, seconds)
@@ -138,16 +140,16 @@ def _comet(store: Any, run: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serve(tracker: str) -> Iterator[Online]:
+def serve(tracker: str) -> Iterator[TrackerServer]:
     """Serve a tracker's loopback until the block ends."""
     if tracker == "neptune":
         with neptune.serve() as (running, store):
             environment = {"NEPTUNE_API_TOKEN": neptune.token(running.url), "NEPTUNE_PROJECT": "team/mnist"}
             bad_key = {**environment, "NEPTUNE_API_TOKEN": neptune.token(running.url, key="of somebody else")}
-            yield Online(tracker, running, store, environment, bad_key)
+            yield TrackerServer(tracker, running, store, environment, bad_key)
             assert not running.errors and not store.unknown, (running.errors, store.unknown)
     else:
         with comet.serve() as (running, kept):
             environment = comet.environment(running.url)
-            yield Online(tracker, running, kept, environment, comet.environment(running.url, key="of somebody else"))
+            yield TrackerServer(tracker, running, kept, environment, comet.environment(running.url, key="of somebody else"))
             assert not running.errors and not kept.unknown, (running.errors, kept.unknown)

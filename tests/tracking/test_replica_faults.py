@@ -1,4 +1,4 @@
-"""A tracker's server fails in every way, and heals: a later delivery leaves exactly what an undisturbed one leaves."""
+"""A tracker's server fails in every way, and heals: a later sync leaves exactly what an undisturbed one leaves."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ from mnist_jax.tracking import receipts, sync, testing
 from mnist_jax.tracking.comet import tracker as comet_tracker
 from mnist_jax.tracking.neptune import tracker as neptune_tracker
 from mnist_jax.train import experiment
-from tests.helpers import online, read_back
+from tests.helpers import offline_files, records, tracker_servers
 
 BOUNDS = {"OPEN_S": 2.0, "WRITE_S": 3.0, "FLUSH_S": 1.0, "CLOSE_S": 5.0}  # seconds, so that a test need not wait for long
 FAULTS = {
@@ -22,30 +22,30 @@ FAULTS = {
 }
 
 
-@pytest.fixture(params=online.TRACKERS)
+@pytest.fixture(params=tracker_servers.TRACKERS)
 def tracker(request) -> str:
     return request.param
 
 
 @pytest.fixture
 def recorded(finished_run: Path, tmp_path: Path) -> Path:
-    """Copy the finished run, without its deliveries."""
+    """Copy the finished run, without its syncs."""
     shutil.copytree(finished_run, tmp_path / "run", ignore=shutil.ignore_patterns("sync"))
     return tmp_path / "run"
 
 
 @pytest.fixture(scope="module")
 def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
-    """Return, for each tracker, what an undisturbed delivery leaves and how many requests it makes."""
+    """Return, for each tracker, what an undisturbed sync leaves and how many requests it makes."""
     found = {}
-    for tracker in online.TRACKERS:
+    for tracker in tracker_servers.TRACKERS:
         directory = tmp_path_factory.mktemp("undisturbed") / "run"
         shutil.copytree(finished_run, directory, ignore=shutil.ignore_patterns("sync"))
-        with online.serve(tracker) as served:
-            replica = served.deliver(directory)
-            assert replica.state == "complete" and not replica.counts.get("failed"), (replica.error, replica.notes)
+        with tracker_servers.serve(tracker) as served:
+            status = served.sync(directory)
+            assert status.state == "complete" and not status.counts.get("failed"), (status.error, status.notes)
             support = {"neptune": neptune_tracker.SUPPORT, "comet": comet_tracker.SUPPORT["online"]}[tracker]
-            given = [line for line in receipts.lines(directory, replica.label) if "sequence" in line]
+            given = [line for line in receipts.lines(directory, status.label) if "sequence" in line]
             assert len(given) == len(reader.read(directory).entries)
             for line in given:  # the support that is declared is true
                 assert line["state"] in testing.LEVELS[support[events.KINDS[line["kind"]]].level], line
@@ -53,67 +53,67 @@ def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
     return found
 
 
-def deliver_half(served: online.Online, whole: reader.RunRecord, recorder: writer.RunWriter) -> list[events.Event]:
-    """Record and deliver the first half of a run's events; return the others."""
+def sync_half(served: tracker_servers.TrackerServer, whole: reader.RunRecord, recorder: writer.RunWriter) -> list[events.Event]:
+    """Record and sync the first half of a run's events; return the others."""
     shutil.copytree(whole.directory / "blobs", recorder.directory / "blobs")
     facts = [entry.event for entry in whole.entries]
     middle = len(facts) // 2
     recorder.append(*facts[:middle])
-    assert served.deliver(recorder.directory).confirmed == middle
+    assert served.sync(recorder.directory).confirmed == middle
     return facts[middle:]
 
 
-def heal_and_compare(served: online.Online, directory: Path, expected: dict) -> None:
+def heal_and_compare(served: tracker_servers.TrackerServer, directory: Path, expected: dict) -> None:
     served.server.start()
-    replica = served.deliver(directory)
-    assert replica.state == "complete" and not replica.counts.get("failed"), "\n".join([replica.error, *replica.notes])
-    assert replica.confirmed == len(reader.read(directory).entries)
+    status = served.sync(directory)
+    assert status.state == "complete" and not status.counts.get("failed"), "\n".join([status.error, *status.notes])
+    assert status.confirmed == len(reader.read(directory).entries)
     assert served.contents(reader.read(directory).run.id) == expected
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_server_that_fails_from_the_start_is_made_up_for(tracker, fault, recorded, undisturbed):
-    with online.serve(tracker) as served:
+def test_a_server_that_fails_from_the_start_is_recovered_from(tracker, fault, recorded, undisturbed):
+    with tracker_servers.serve(tracker) as served:
         served.server.faults = FAULTS[fault]
         started = time.monotonic()
-        replica = served.deliver(recorded, **BOUNDS)
-        assert replica.state == "failed" and replica.confirmed == 0 and replica.error
+        status = served.sync(recorded, bounds=BOUNDS)
+        assert status.state == "failed" and status.confirmed == 0 and status.error
         assert time.monotonic() - started < 6
         heal_and_compare(served, recorded, undisturbed[tracker][0])
 
 
 @pytest.mark.parametrize(("fault", "tenth"), [("dies", 1), ("dies", 4), ("dies", 7), ("dies", 9), ("loses answers", 2),
                                               ("loses answers", 5), ("loses answers", 8), ("loses answers", 9)])
-def test_a_server_that_fails_in_the_middle_is_made_up_for(tracker, fault, tenth, recorded, undisturbed):
+def test_a_server_that_fails_in_the_middle_is_recovered_from(tracker, fault, tenth, recorded, undisturbed):
     """Some of the tenths; benchmarks/faults.py does all of them."""
     contents, requests = undisturbed[tracker]
-    with online.serve(tracker) as served:
+    with tracker_servers.serve(tracker) as served:
         served.server.faults = Faults(die_after=requests * tenth // 10, lose_last=fault == "loses answers")
-        replica = served.deliver(recorded, **BOUNDS)
-        assert replica.state == "failed" and 0 <= replica.confirmed < len(reader.read(recorded).entries)
+        status = served.sync(recorded, bounds=BOUNDS)
+        assert status.state == "failed" and 0 <= status.confirmed < len(reader.read(recorded).entries)
         heal_and_compare(served, recorded, contents)
 
 
-def test_a_bad_key_is_said_and_made_up_for(tracker, recorded, undisturbed):
-    with online.serve(tracker) as served:
-        replica = served.deliver(recorded, served.bad_key, **BOUNDS)
-        assert replica.state == "failed" and replica.confirmed == 0
+def test_a_bad_key_is_reported_and_recovered_from(tracker, recorded, undisturbed):
+    with tracker_servers.serve(tracker) as served:
+        status = served.sync(recorded, served.bad_key, BOUNDS)
+        assert status.state == "failed" and status.confirmed == 0
         assert not served.contents(reader.read(recorded).run.id)
         heal_and_compare(served, recorded, undisturbed[tracker][0])
 
 
 def test_a_run_that_grew_is_continued_in_the_same_remote_run(tracker, tmp_path, recorded):
-    """Half of the record is delivered, then all of it: one remote run, nothing twice."""
+    """Half of the record is synced, then all of it: one remote run, nothing twice."""
     whole, half = reader.read(recorded), tmp_path / "half"
-    with online.serve(tracker) as served, writer.create(half, whole.run) as recorder:
-        rest = deliver_half(served, whole, recorder)
+    with tracker_servers.serve(tracker) as served, writer.create(half, whole.run) as recorder:
+        rest = sync_half(served, whole, recorder)
         recorder.append(*rest)
         recorder.close("finished")
-        replica = served.deliver(half)
-        assert replica.state == "complete", replica.error
+        status = served.sync(half)
+        assert status.state == "complete", status.error
         at_once = served.contents(whole.run.id)
-    with online.serve(tracker) as served:
-        served.deliver(recorded)
+    with tracker_servers.serve(tracker) as served:
+        served.sync(recorded)
         assert served.contents(whole.run.id) == at_once
 
 
@@ -123,58 +123,57 @@ def test_training_beside_a_failing_server_is_bit_identical_and_its_end_bounded(t
     monkeypatch.setattr(sync, "NO_PROGRESS_S", 1.0)
     waits, finish = [], sync.finish
 
-    def timed(deliveries, *bounds):
+    def timed(syncs, *bounds):
         started = time.monotonic()
-        result = finish(deliveries, *bounds)
+        result = finish(syncs, *bounds)
         waits.append(time.monotonic() - started)
         return result
 
     monkeypatch.setattr(sync, "finish", timed)
-    with online.serve(tracker) as served:
+    with tracker_servers.serve(tracker) as served:
         for name, value in served.environment.items():
             monkeypatch.setenv(name, value)
         served.server.faults = FAULTS.get(fault, Faults(die_after=20))
         result = experiment.run(tiny, tracker=tracker, tracker_mode="online", workdir=tmp_path / "run", watch=False)
-        (replica,) = result.sync
-        assert result.status == "finished" and replica.state != "complete"
+        (status,) = result.sync
+        assert result.status == "finished" and status.state != "complete"
         assert waits[0] < 1.0 + 1.0
         alone, beside = reader.read(finished_run), reader.read(result.directory)
         assert _trained(alone) == _trained(beside)
         served.server.start()
-        (replica,) = sync.sync(result.directory, tracker, "online")
-        assert replica.state == "complete" and not replica.counts.get("failed"), replica.error
+        (status,) = sync.sync(result.directory, tracker, "online")
+        assert status.state == "complete" and not status.counts.get("failed"), status.error
         healed = served.contents(beside.run.id)
     shutil.rmtree(result.directory / "sync")
-    with online.serve(tracker) as served:
-        served.deliver(result.directory)
+    with tracker_servers.serve(tracker) as served:
+        served.sync(result.directory)
         assert served.contents(beside.run.id) == healed
 
 
 def _trained(recorded: reader.RunRecord) -> tuple:
-    series = {name: points for name, points in recorded.series().items() if not name.startswith("system/")}
-    return series, recorded.of(events.Model)[0].metadata["parameters_sha256"]
+    return records.bits_of(recorded), recorded.of(events.Model)[0].metadata["parameters_sha256"]
 
 
 @pytest.mark.parametrize("file_bytes", [3_000, 12_000, 50_000])
-def test_a_full_disk_is_said_and_made_up_for(tracker, file_bytes, recorded, finished_run):
+def test_a_full_disk_is_reported_and_recovered_from(tracker, file_bytes, recorded, finished_run):
     """Both clients write in threads of their own, which only log that there is no room."""
-    replica = online.deliver_offline_with_a_full_disk(recorded, tracker, file_bytes)
-    assert replica.state != "complete"
-    (replica,) = sync.sync(recorded, tracker, "offline")
-    assert replica.state == "complete" and not replica.counts.get("failed")
+    status = tracker_servers.sync_offline_with_a_full_disk(recorded, tracker, file_bytes)
+    assert status.state != "complete"
+    (status,) = sync.sync(recorded, tracker, "offline")
+    assert status.state == "complete" and not status.counts.get("failed")
     if tracker == "neptune":
-        fields, series = read_back.neptune(recorded / "sync" / "neptune-offline")
-        usual = read_back.neptune(finished_run / "sync" / "neptune-offline")
-        assert series == usual[1] and fields.keys() == usual[0].keys()
+        fields, series = offline_files.neptune(recorded / "sync" / "neptune-offline")
+        usual_fields, usual_series = offline_files.neptune(finished_run / "sync" / "neptune-offline")
+        assert series == usual_series and fields.keys() == usual_fields.keys()
     else:
         name = Path("sync") / "comet-offline" / f"{reader.read(recorded).run.id}.zip"
-        metrics, usual = (read_back.Comet(folder / name).metrics for folder in (recorded, finished_run))
+        metrics, usual = (offline_files.Comet(folder / name).metrics for folder in (recorded, finished_run))
         assert {**metrics, "process duration": 0} == {**usual, "process duration": 0}  # that one is the client's own
 
 
 def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, finished_run, undisturbed, tmp_path):
     shutil.copytree(finished_run / "sync" / f"{tracker}-offline", tmp_path / "offline")
-    with online.serve(tracker) as served:
+    with tracker_servers.serve(tracker) as served:
         served.upload(tmp_path / "offline", tmp_path)
         arrived, online_ones = served.contents(reader.read(finished_run).run.id), dict(undisturbed[tracker][0])
         if tracker == "comet":  # what it refuses offline: an artifact is an asset, and no version is registered
@@ -190,19 +189,19 @@ def test_the_vendors_own_upload_of_our_offline_data_arrives_complete(tracker, fi
 def test_a_server_that_forgot_everything_is_given_everything_again(tracker, recorded, undisturbed, tmp_path):
     """The server was set up anew at the same address: what had been confirmed is missing there."""
     whole, half = reader.read(recorded), tmp_path / "half"
-    with online.serve(tracker) as served, writer.create(half, whole.run) as recorder:
-        rest = deliver_half(served, whole, recorder)
+    with tracker_servers.serve(tracker) as served, writer.create(half, whole.run) as recorder:
+        rest = sync_half(served, whole, recorder)
         getattr(served.store, "runs" if tracker == "neptune" else "experiments").clear()
         recorder.append(*rest)
         recorder.close("finished")
-        replica = served.deliver(half)
-        if replica.state == "failed" and replica.confirmed == 0:
-            replica = served.deliver(half)
-        assert replica.state == "complete", replica.error
+        status = served.sync(half)
+        if status.state == "failed" and status.confirmed == 0:
+            status = served.sync(half)
+        assert status.state == "complete", status.error
         assert served.contents(whole.run.id) == undisturbed[tracker][0]
 
 
-def test_odd_values_arrive_or_are_said(tracker, tmp_path):
+def test_odd_values_arrive_or_are_reported(tracker, tmp_path):
     directory = tmp_path / "run"
     identity = events.RunInfo(writer.new_id(), "odd", 0.0, {}, ())
     with writer.create(directory, identity) as recorder:
@@ -210,6 +209,6 @@ def test_odd_values_arrive_or_are_said(tracker, tmp_path):
                         events.Text("empty", 1, ""), events.Text("long", 1, "é" * 10**6),
                         events.Text("unicode", 1, "数 \u2028 é"))
         recorder.close("failed")
-    with online.serve(tracker) as served:
-        replica = served.deliver(directory)
-    assert replica.state == "complete" and not replica.counts.get("failed"), (replica.error, replica.notes)
+    with tracker_servers.serve(tracker) as served:
+        status = served.sync(directory)
+    assert status.state == "complete" and not status.counts.get("failed"), (status.error, status.notes)

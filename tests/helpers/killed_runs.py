@@ -14,7 +14,7 @@ import psutil
 
 from mnist_jax import events
 from mnist_jax.record import checkpoint, reader
-from tests.helpers import read_back
+from tests.helpers import offline_files, records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def facts_of(directory: Path) -> dict[str, Any]:
     assert recorded.status == "finished", recorded.status
     saved, _ = checkpoint.newest(directory)
     assert saved is not None
-    return {"series": {name: points for name, points in recorded.series().items() if not name.startswith("system/")},
+    return {"series": records.bits_of(recorded),
             "state": {path: array.tobytes() for path, array in saved.arrays.items()},
             "parameters": [model.metadata["parameters_sha256"] for model in recorded.of(events.Model)],
             "images": sorted((image.name, image.blob.sha256) for image in recorded.of(events.Image)),
@@ -35,7 +35,7 @@ def facts_of(directory: Path) -> dict[str, Any]:
 
 def rows_of(recorded: reader.RunRecord) -> list[tuple[str, int, float]]:
     """Return every row of a record, sorted."""
-    return sorted((name, step, value) for name, (steps, values) in recorded.series().items()
+    return sorted((name, step, value) for name, (steps, values) in records.series_of(recorded).items()
                   for step, value in zip(steps, values, strict=True))
 
 
@@ -43,12 +43,13 @@ def offline_rows(directory: Path, tracker: str) -> list[tuple[str, int, float]]:
     """Return every row of an offline replica whose name the record knows, sorted."""
     folder = directory / "sync" / f"{tracker}-offline"
     if tracker == "neptune":
-        _, series = read_back.neptune(folder)
+        _, series = offline_files.neptune(folder)
         rows = [(name, int(step), value) for name, points in series.items() for step, value in points
                 if isinstance(value, float | int)]
     else:
         (archive,) = folder.glob("*.zip")
-        rows = [(name, step, value) for name, points in read_back.Comet(archive).metrics.items() for step, value, _ in points]
+        rows = [(name, step, value) for name, points in offline_files.Comet(archive).metrics.items()
+                for step, value, _ in points]
     known = reader.read(directory).series()
     return sorted(row for row in rows if row[0] in known)
 
@@ -77,7 +78,7 @@ def start(directory: Path, config: list[str], tracker: str, mode: str,
 def kill(process: subprocess.Popen[bytes], directory: Path, lasts_s: float, chance: random.Random) -> str:
     """Kill a run at a random moment of the seconds that it lasts from its first event on, or, one time in ten, before it.
 
-    Returns what it had come to. Its deliveries are killed with it one time in three.
+    Returns what it had come to. Its syncs are killed with it one time in three.
     """
     if chance.random() < 0.1:
         time.sleep(chance.uniform(0, 4))
@@ -98,5 +99,5 @@ def kill(process: subprocess.Popen[bytes], directory: Path, lasts_s: float, chan
     if not (directory / "run.json").exists():
         return "not begun"
     recorded = reader.read(directory)
-    step = max(recorded.series().get("train/loss", ([0], []))[0])
+    step = max(records.series_of(recorded).get("train/loss", ([0], []))[0])
     return f"{recorded.status} after {len(recorded.entries)} events, step {step}"

@@ -4,12 +4,14 @@ import base64
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 
-def neptune(folder: Path) -> tuple[dict, dict]:
+def neptune(folder: Path) -> tuple[dict[str, Any], dict[str, list[tuple[int, Any]]]]:
     """Return fields (path -> value or bytes) and series (path -> [(step, value)]) of the one run in an offline folder."""
     (run,) = (folder / ".neptune" / "offline").iterdir()
-    fields, series = {}, {}
+    fields: dict[str, Any] = {}
+    series: dict[str, list[tuple[int, Any]]] = {}
     for log in sorted(run.glob("data-*.log"), key=lambda path: int(path.stem.partition("-")[2])):
         decoder, text, position = json.JSONDecoder(), log.read_text(), 0
         while (position := text.find("{", position)) >= 0:
@@ -37,8 +39,12 @@ class Comet:
     """What an offline archive holds."""
 
     def __init__(self, path: Path):
-        self.metrics, self.parameters, self.others, self.assets, self.system, self.packages = {}, {}, {}, [], {}, {}
-        self.models = []
+        self.metrics: dict[str, list[tuple[int, float, int]]] = {}  # (step, value, epoch)
+        self.parameters: dict[str, Any] = {}
+        self.others: dict[str, Any] = {}
+        self.assets: list[tuple[str, str, int, bytes, Any]] = []  # (kind, name, step, data, metadata)
+        self.system: dict[str, Any] = {}
+        self.packages: dict[str, str] = {}
         with zipfile.ZipFile(path) as archive:
             self.experiment = json.loads(archive.read("experiment.json"))
             for line in archive.read("messages.json").decode().split("\n"):
