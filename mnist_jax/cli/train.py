@@ -49,6 +49,8 @@ def run_as_program(arguments: list[str] | None = None) -> None:
     except errors.RecordError as error:
         print(f"mnist-jax train: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader, such as head, has seen enough
     except KeyboardInterrupt:
         sys.exit(130)
 
