@@ -40,60 +40,60 @@ def parser() -> argparse.ArgumentParser:
     show_parser.set_defaults(call=_show)
 
     report_parser = commands.add_parser("report", help="runs side by side, as one HTML file that works offline",
-                                   epilog="example: mnist-jax report runs/20260101-* --html=report.html")
+                                        epilog="example: mnist-jax report runs/20260101-* --html=report.html")
     report_parser.add_argument("runs", nargs="+", metavar="RUN", help=_RUN)
     report_parser.add_argument("--html", type=Path, default=Path("report.html"), help="the file, by default report.html")
     report_parser.set_defaults(call=_report)
 
     compare_parser = commands.add_parser("compare-trackers",
                                          help="Neptune and Comet on nine criteria, by what their clients do on this machine",
-                                   epilog="example: mnist-jax compare-trackers runs/20260101-120000-cnn-digits "
-                                          "--html=compare.html")
+                                         epilog="example: mnist-jax compare-trackers runs/20260101-120000-cnn-digits "
+                                                "--html=compare.html")
     compare_parser.add_argument("run", nargs="?", help=f"add what each tracker holds of it: {_RUN}")
     compare_parser.add_argument("--html", type=Path, help="write the comparison, with its evidence, to this file")
     compare_parser.add_argument("--evidence", type=Path, metavar="DIR",
-                          help="the folder of the evidence; if it holds some, it is read and no client is probed")
+                                help="the folder of the evidence; if it holds some, it is read and no client is probed")
     compare_parser.add_argument("--json", action="store_true", help="print one JSON object")
     compare_parser.set_defaults(call=_compare_trackers)
 
     sync_parser = commands.add_parser("sync", help="send a tracker the events that it is missing",
-                                 epilog="example: mnist-jax sync runs/20260101-120000-cnn-digits --tracker=comet")
+                                      epilog="example: mnist-jax sync runs/20260101-120000-cnn-digits --tracker=comet")
     sync_parser.add_argument("run", help=_RUN)
     sync_parser.add_argument("--tracker", required=True, help=f"some of {', '.join(protocol.BACKENDS)}, comma-separated")
     sync_parser.add_argument("--tracker_mode", default="auto", help=f"one of {', '.join(protocol.MODES)}")
     sync_parser.set_defaults(call=_sync)
 
     import_parser = commands.add_parser("import", help="import a Neptune 1.x offline folder or a Comet 3.x archive as a record",
-                                   epilog="example: mnist-jax import .neptune/offline/run__1234 --workdir=runs/old")
+                                        epilog="example: mnist-jax import .neptune/offline/run__1234 --workdir=runs/old")
     import_parser.add_argument("path", type=Path, help="the folder or archive of any program, or a folder that holds one")
     import_parser.add_argument("--workdir", type=Path, required=True, help="the new run's directory")
     import_parser.add_argument("--allow_outside", action="store_true",
-                          help="read files that the source names by an absolute path, where they still are")
+                               help="read files that the source names by an absolute path, where they still are")
     import_parser.set_defaults(call=_import)
 
     export_parser = commands.add_parser("export", help="write a run as parquet, for the loaders of other trackers",
-                                   epilog="example: mnist-jax export runs/20260101-120000-cnn-digits --parquet=exported")
+                                        epilog="example: mnist-jax export runs/20260101-120000-cnn-digits --parquet=exported")
     export_parser.add_argument("run", help=_RUN)
     export_parser.add_argument("--parquet", type=Path, required=True, metavar="DIR",
-                          help="the folder for parquet in neptune-exporter's schema, and the files beside it")
+                               help="the folder for parquet in neptune-exporter's schema, and the files beside it")
     export_parser.set_defaults(call=_export)
 
     reproduce_parser = commands.add_parser("reproduce", help="train a run again and compare it, bit for bit",
-                                     epilog="example: mnist-jax reproduce runs/20260101-120000-cnn-digits --steps=100")
+                                           epilog="example: mnist-jax reproduce runs/20260101-120000-cnn-digits --steps=100")
     reproduce_parser.add_argument("run", help=_RUN)
     reproduce_parser.add_argument("--steps", type=_positive, help="compare only so many updates")
     reproduce_parser.add_argument("--tolerance", type=float, default=0.0,
                                   help="accept values that differ by at most so much, instead of equal bits")
     reproduce_parser.add_argument("--workdir", type=Path, help="the new run's directory; by default runs/<time>-<name>-again")
     reproduce_parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
-                            help="a setting to change, to see where the run diverges; again for more")
+                                  help="a setting to change, to see where the run diverges; again for more")
     reproduce_parser.add_argument("--json", action="store_true", help="print one JSON object")
     reproduce_parser.set_defaults(call=_reproduce)
 
     registry.add(commands, _RUN)
 
     predict_parser = commands.add_parser("predict", help="predict the digits in pictures",
-                                    epilog="example: mnist-jax predict digits@production three.png photo.jpg")
+                                         epilog="example: mnist-jax predict digits@production three.png photo.jpg")
     predict_parser.add_argument("model", help="NAME@VERSION or NAME@ALIAS of the registry, a model file, or a run's directory")
     predict_parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files: grey or colour, of any size")
     predict_parser.add_argument("--registry", type=Path, default=store.DEFAULT, help="by default ./registry")
@@ -198,7 +198,7 @@ def _reproduce(parsed: argparse.Namespace) -> int:
     from mnist_jax.train import reproduce
 
     verdict = reproduce.reproduce_run(parsed.run, steps=parsed.steps, tolerance=parsed.tolerance, workdir=parsed.workdir,
-                                  changes=parsed.changes)
+                                      changes=parsed.changes)
     print(json.dumps(dataclasses.asdict(verdict), indent=1, default=str) if parsed.json
           else secrets.printable_lines([*verdict.lines(), str(verdict.directory)]))
     return 0 if verdict.holds else 1
@@ -212,5 +212,5 @@ def _predict(parsed: argparse.Namespace) -> int:
         print(json.dumps([dataclasses.asdict(each) for each in predictions], indent=1))
     else:
         print(secrets.printable_lines([f"{each.path}: {each.label}  {max(each.probabilities):.1%}  ({each.model})"
-                                    for each in predictions]))
+                                       for each in predictions]))
     return 0

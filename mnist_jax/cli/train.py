@@ -6,22 +6,20 @@
 `python run.py` is the same program. A config is a file, or the name of one in the package.
 """
 
-import time
+from __future__ import annotations
 
-_STARTED = time.time()
+import re
+import sys
+from pathlib import Path
 
-import re  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
+from absl import app, flags, logging
+from ml_collections import config_flags
 
-from absl import app, flags, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
-
-from mnist_jax import errors  # noqa: E402
-from mnist_jax.data import sources  # noqa: E402
-from mnist_jax.tracking import protocol  # noqa: E402
-from mnist_jax.train import config_file  # noqa: E402
-from mnist_jax.view import text  # noqa: E402
+from mnist_jax import cli, errors
+from mnist_jax.data import sources
+from mnist_jax.tracking import protocol
+from mnist_jax.train import config_file
+from mnist_jax.view import text
 
 _CONFIG = config_flags.DEFINE_config_file("config",
                                            help_string="The config file, such as configs/cnn.py or configs/cnn.py:digits.")
@@ -94,12 +92,12 @@ def _main(arguments: list[str]) -> int:
         if _PARENT.value:
             raise errors.UserError("--parent: expected a single run's config, found a sweep's")
         sweep_result = sweep.sweep(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
-                                   script=script, command=sys.argv, started=_STARTED)
+                                   script=script, command=sys.argv, started=cli.STARTED)
         print(text.sweep_table(sweep_result.directory, sweep_result.seconds))
         return 0 if sweep_result.status == "finished" else 1
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             parent=_PARENT.value, profile_to=_PROFILE.value, script=script, command=sys.argv,
-                            started=_STARTED)
+                            started=cli.STARTED)
     if devices.is_primary():
         print(text.result_table(result.directory, result.status, result.metrics, result.seconds, result.events, result.sync))
     return 0 if result.status == "finished" else 1

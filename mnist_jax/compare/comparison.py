@@ -27,7 +27,7 @@ class ComparedRun:
     replicas: dict[str, dict[str, str]]  # by label, then by kind: "3 sent, 1 sampled"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Comparison:
     """The two trackers on the nine criteria; a tracker that is not installed has no version and empty cells."""
 
@@ -39,6 +39,10 @@ class Comparison:
     verdict: list[EvidenceLine]
     problems: list[str]  # of probes that failed: results that depend on them are not shown
     run: ComparedRun | None
+
+    def __repr__(self) -> str:
+        clients = " and ".join(f"{tracker} {version}" for tracker, version in self.versions.items())
+        return f"<Comparison of {clients} on {len(self.cells)} criteria, {len(self.problems)} problems>"
 
 
 def compare_trackers(folder: Path | str | None = None, run: Path | str | None = None) -> Comparison:

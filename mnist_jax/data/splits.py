@@ -15,13 +15,16 @@ from mnist_jax.data import sources
 _KNOWN_VERSIONS = {("mnist", "29afde6bc3c57879342c9a360a242e1df044b52f86fa85c27a9bda3f2a897534"): "3.0.1"}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Split:
     """One split of a data set, on the host."""
 
     images: np.ndarray  # uint8[N, 28, 28, 1]
     labels: np.ndarray  # int32[N]
     digest: str  # SHA-256 over both
+
+    def __repr__(self) -> str:
+        return f"<Split of {len(self):,} examples, digest {self.digest[:16]}>"
 
     def __len__(self) -> int:
         return len(self.labels)

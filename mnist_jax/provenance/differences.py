@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mnist_jax import events
 
+_DEVICES = ("backend", "device", "devices", "processes")  # unknown where the program had not used jax
 _INDIFFERENT = ("host", "release", "variables/SLURM_JOB_ID", "variables/CUDA_VISIBLE_DEVICES")  # bits do not depend on them
 
 
@@ -14,7 +15,8 @@ def between(before: events.Event, now: events.Event) -> Iterator[str]:
     match before, now:
         case events.Environment(was), events.Environment(facts):
             for name in sorted({*was, *facts} - set(_INDIFFERENT)):
-                if was.get(name) != facts.get(name):
+                known = name not in _DEVICES or (name in was and name in facts)
+                if known and was.get(name) != facts.get(name):
                     yield f"{name} changed from {was.get(name)} to {facts.get(name)}"
         case events.Source(), events.Source():
             for name, old, new in files(before, now):

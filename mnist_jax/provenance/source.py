@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mnist_jax import events, secrets
-from mnist_jax.record import blobs
 
 _PATCH_BYTES = 5 * 2**20
 _FILE_BYTES = 2**20
 
 
-def source(directory: Path, script: Iterable[Path]) -> tuple[events.Source, str]:
-    """Write the source into a run's directory; return it, and a warning where it may hold a credential.
+def source(write_blob: Callable[[bytes, str], events.Blob], script: Iterable[Path]) -> tuple[events.Source, str]:
+    """Write the source into a run; return it, and a warning where it may hold a credential.
 
     Args:
+      write_blob: writes bytes under a name, such as RunWriter.blob.
       script: files to record beside this package, such as the script and its config.
     """
     commit, branch, remote, dirty, patch = _git_facts(Path.cwd())
@@ -30,11 +30,11 @@ def source(directory: Path, script: Iterable[Path]) -> tuple[events.Source, str]
         if lines := secrets.suspicious_lines(content.decode(errors="replace")):
             warnings.append(f"{name}, line {lines[0]}, may hold a credential, and source is recorded and synced; move it "
                             f"to the environment")
-        files.append(blobs.write(directory, content, name))
+        files.append(write_blob(content, name))
     if secrets.suspicious_lines("\n".join(line for line in patch.decode(errors="replace").split("\n") if line[:1] == "+")):
         warnings.append("the uncommitted changes may hold a credential, and they are recorded and synced; move it to the "
                         "environment")
-    patch_blob = blobs.write(directory, patch, "uncommitted.diff") if patch else None
+    patch_blob = write_blob(patch, "uncommitted.diff") if patch else None
     return events.Source(commit, branch, remote, dirty, patch_blob, tuple(files)), "; ".join(warnings)
 
 

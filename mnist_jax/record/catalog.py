@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import errors, events
+from mnist_jax import errors
 from mnist_jax.record import reader, run_file
 
 DEFAULT = Path("runs")  # where `mnist-jax train` writes them
@@ -72,9 +72,8 @@ def _row(directory: Path) -> dict[str, Any]:
     except (errors.RecordError, errors.UserError) as error:
         return {"directory": str(directory), "id": _id(directory), "name": "", "status": "damaged", "created": 0.0, "steps": 0,
                 "metrics": {}, "problem": str(error)}
-    steps = max((int(metrics.steps[-1]) for metrics in record.of(events.Metrics) if len(metrics.steps)), default=0)
     return {"directory": str(directory), "id": record.run.id, "name": record.run.name, "status": record.status,
-            "created": record.run.created, "steps": steps, "metrics": record.last()}
+            "created": record.run.created, "steps": record.steps, "metrics": record.last()}
 
 
 def _id(directory: Path) -> str:

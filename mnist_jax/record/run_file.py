@@ -13,7 +13,7 @@ from typing import Any
 from mnist_jax import errors, events
 from mnist_jax.record import blobs
 
-FORMAT = 1
+FORMAT = 2
 
 
 def read(directory: Path) -> dict[str, Any]:

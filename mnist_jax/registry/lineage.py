@@ -78,8 +78,10 @@ def data_problems(directory: Path | str) -> list[str]:
     record = reader.read(directory)
     dataset = record.config.get("dataset")
     facts = record.of(events.Dataset)
-    if not facts or not isinstance(dataset, Mapping):
+    if not facts:
         return []
+    if not isinstance(dataset, Mapping):
+        return ["the data could not be checked: the config of the run does not name it"]
     try:
         data = splits.load_data(dataset["name"], dataset["data_dir"], dataset["validation_examples"], dataset["split_seed"])
     except (errors.UserError, KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ from mnist_jax.record import reader
 from mnist_jax.registry import model_file, store
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LoadedModel:
     """A model ready to predict."""
 
@@ -24,6 +24,9 @@ class LoadedModel:
     facts: Mapping[str, Any]  # model.json: its origin
     parameters: Mapping[str, np.ndarray]
     _exported: Any  # jax.export.Exported
+
+    def __repr__(self) -> str:
+        return f"<LoadedModel {self.name!r}: {sum(array.size for array in self.parameters.values()):,} parameters>"
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return float32[N, 10] logits for images of the model's shape and type, with a black background.
@@ -72,7 +75,7 @@ def load_model(model: Path | str, registry: Path | str = store.DEFAULT) -> Loade
         elif path.is_file():
             data = path.read_bytes()
         elif "@" in name or Path(registry, name, "journal.jsonl").exists():
-            version = store.find(Path(registry), name)
+            version = store.find(registry, name)
             name, path = f"{version.name} version {version.version}", version.path
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() != version.sha256:

@@ -41,7 +41,7 @@ class Version:
         return self.chain["model"]["sha256"]
 
 
-def register(root: Path, name: str, run: Path | str, note: str = "") -> Version:
+def register(root: Path | str, name: str, run: Path | str, note: str = "") -> Version:
     """Make the last model of a run the next version of `name`.
 
     Raises:
@@ -62,7 +62,7 @@ def register(root: Path, name: str, run: Path | str, note: str = "") -> Version:
     return find(root, f"{name}@{version}")
 
 
-def promote(root: Path, model: str, alias: str) -> Version:
+def promote(root: Path | str, model: str, alias: str) -> Version:
     """Move an alias to a version, such as "mnist-cnn@3", or "mnist-cnn@staging" for the version of that alias."""
     if not _NAME.fullmatch(alias) or alias.isdigit() or alias == "latest":
         raise errors.UserError(f"alias: expected a word such as production, found {alias!r}")
@@ -73,7 +73,7 @@ def promote(root: Path, model: str, alias: str) -> Version:
     return find(root, f"{version.name}@{alias}")
 
 
-def roll_back(root: Path, name: str, alias: str) -> Version:
+def roll_back(root: Path | str, name: str, alias: str) -> Version:
     """Move an alias back to the version that it pointed to before."""
     find(root, f"{name}@{alias}")
     with _writing(root, name) as lines:
@@ -84,7 +84,7 @@ def roll_back(root: Path, name: str, alias: str) -> Version:
     return find(root, f"{name}@{alias}")
 
 
-def note(root: Path, model: str, text: str) -> Version:
+def note(root: Path | str, model: str, text: str) -> Version:
     """Add a note to a version."""
     find(root, model)
     with _writing(root, model.partition("@")[0]) as lines:
@@ -93,12 +93,12 @@ def note(root: Path, model: str, text: str) -> Version:
     return find(root, f"{version.name}@{version.version}")
 
 
-def names(root: Path) -> list[str]:
+def names(root: Path | str) -> list[str]:
     """Return the names in a registry."""
-    return sorted(path.parent.name for path in root.glob("*/journal.jsonl") if path.stat().st_size)
+    return sorted(path.parent.name for path in Path(root).glob("*/journal.jsonl") if path.stat().st_size)
 
 
-def versions(root: Path, name: str) -> list[Version]:
+def versions(root: Path | str, name: str) -> list[Version]:
     """Return the versions of a name, oldest first. Raises RecordError if the registry is damaged."""
     lines = lines_of(root, name)
     aliases = {line["alias"] for line in lines if "alias" in line}
@@ -111,7 +111,7 @@ def versions(root: Path, name: str) -> list[Version]:
             for line in lines if line["action"] == "register"]
 
 
-def find(root: Path, model: str) -> Version:
+def find(root: Path | str, model: str) -> Version:
     """Return NAME@VERSION, NAME@ALIAS, or the latest version of NAME.
 
     Raises:
@@ -134,7 +134,7 @@ def find(root: Path, model: str) -> Version:
                            f"{errors.suggestion(which, choices)}")
 
 
-def problems(root: Path, model: str) -> list[str]:
+def problems(root: Path | str, model: str) -> list[str]:
     """Return a line for each link in the chain of a version that does not match its digest, or is missing."""
     version = find(root, model)
     lines = []
@@ -159,9 +159,9 @@ def _without_directory(link: Any) -> Any:
     return {key: value for key, value in link.items() if key != "directory"} if isinstance(link, dict) else link
 
 
-def lines_of(root: Path, name: str) -> list[dict[str, Any]]:
+def lines_of(root: Path | str, name: str) -> list[dict[str, Any]]:
     """Return the journal of a name. Raises RecordError at a damaged line."""
-    return list(journal.JournalReader(root / name / "journal.jsonl").new())
+    return list(journal.JournalReader(Path(root, name, "journal.jsonl")).new())
 
 
 def _alias_history(lines: list[dict[str, Any]], alias: str) -> list[int]:
@@ -182,14 +182,14 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _model_path(root: Path, name: str, sha256: str) -> Path:
-    return root / name / "models" / f"{sha256}.zip"
+def _model_path(root: Path | str, name: str, sha256: str) -> Path:
+    return Path(root, name, "models", f"{sha256}.zip")
 
 
 @contextlib.contextmanager
-def _writing(root: Path, name: str) -> Iterator[journal.Journal]:
+def _writing(root: Path | str, name: str) -> Iterator[journal.Journal]:
     """Open the journal of a name, as its only writer."""
-    folder = root / _check_name(name)
+    folder = Path(root, _check_name(name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lines = journal.Journal(folder / "journal.jsonl", _PATIENCE_S)

@@ -32,7 +32,7 @@ _CONFIRM_S = 2.0  # and about so many seconds
 
 
 def update(directory: Path, destination: protocol.Destination, run_ended: Callable[[float], bool] = lambda _: True,
-            tracker: protocol.Tracker | None = None, import_s: float = 0.0) -> receipts.SyncStatus:
+           tracker: protocol.Tracker | None = None, import_s: float = 0.0) -> receipts.SyncStatus:
     """Send what the replica is missing until the run has ended; return its status. No error of a tracker is raised.
 
     Args:

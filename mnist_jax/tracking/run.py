@@ -172,7 +172,7 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
     run = Run(run_writer, destinations, existing_run, exact=not existing_run or not _changes(existing_run, [machine]))
     with contextlib.ExitStack() as stack:
         stack.enter_context(run)
-        code, warnings = source.source(run.directory, [Path(path) for path in script])
+        code, warnings = source.source(run.blob, [Path(path) for path in script])
         if warnings:
             print(f"warning: {warnings}", file=sys.stderr)
         run.append(events.Status(run._step, "running"), machine, code, *([events.Text("warning", 0, warnings)] if warnings

@@ -31,7 +31,7 @@ _REPRODUCTION = "reproduction"  # tag of a run that repeats its parent from the 
 _FIXED_BY_PARENT = ("model.", "dataset.", "batch_size", "optimizer.name")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result:
     """The result of a run."""
 
@@ -41,6 +41,9 @@ class Result:
     seconds: float
     events: int  # recorded
     sync: tuple[receipts.SyncStatus, ...]  # of each tracker
+
+    def __repr__(self) -> str:
+        return f"<Result in {str(self.directory)!r}: {self.status}, {self.events:,} events, {self.seconds:.1f} s>"
 
 
 class ParentState(NamedTuple):
@@ -114,7 +117,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
         plan = Plan(experiment, Path(workdir) if workdir else None, existing_run,
                     reproduces or (parent_state.id if parent_state else None), parent_state, tags)
         (finished_run,) = train_runs([plan], prepared, tracker=tracker, tracker_mode=tracker_mode, watch=watch, script=script,
-                                command=command, stop_after=stop_after, startup=startup, profile_to=profile_to)
+                                     command=command, stop_after=stop_after, startup=startup, profile_to=profile_to)
     if profile_to:
         table = startup.table(finished_run.last)
         Path(profile_to, "startup.txt").write_text(f"{table}\n")

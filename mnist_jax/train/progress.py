@@ -10,7 +10,7 @@ from typing import Any
 Progress = Callable[[int, float, float, float], None]  # completed updates, loss, accuracy, images/s
 
 
-def bar(total: int, steps_per_epoch: int) -> Any:
+def bar(total: int, steps_per_epoch: int) -> Progress | None:
     """Return a progress bar over all updates of a run, or None without a terminal or notebook."""
     notebook = _in_notebook()
     if not notebook and not sys.stderr.isatty():
@@ -20,7 +20,7 @@ def bar(total: int, steps_per_epoch: int) -> Any:
     layout = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
     # If a terminal does not know its size, tqdm shows nothing.
     has_size = not notebook and os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    size = {"dynamic_ncols": True} if has_size else {"ncols": 100, "nrows": 24}
+    size: dict[str, Any] = {"dynamic_ncols": True} if has_size else {"ncols": 100, "nrows": 24}
     # A notebook shows stderr as a warning, so there the bar goes to stdout, and stays.
     line = tqdm.tqdm(total=total, bar_format=layout, leave=notebook, file=sys.stdout if notebook else None, **size)
 

@@ -54,7 +54,7 @@ class Verdict:
 
 
 def reproduce_run(directory: Path | str, *, steps: int | None = None, tolerance: float = 0.0, workdir: Path | str | None = None,
-              changes: Sequence[str] = (), watch: bool = True) -> Verdict:
+                  changes: Sequence[str] = (), watch: bool = True) -> Verdict:
     """Train the recorded config of a run again, as a child run, and compare the two.
 
     Args:

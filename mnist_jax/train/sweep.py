@@ -52,12 +52,17 @@ class MemberResult:
     metrics: Mapping[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SweepResult:
+    """The result of a sweep."""
+
     directory: Path
     members: tuple[MemberResult, ...]
     seconds: float
     sync: tuple[receipts.SyncStatus, ...]
+
+    def __repr__(self) -> str:
+        return f"<SweepResult in {str(self.directory)!r}: {self.status}, {len(self.members)} members, {self.seconds:.1f} s>"
 
     @property
     def status(self) -> str:

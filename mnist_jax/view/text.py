@@ -29,8 +29,7 @@ def summary(directory: Path) -> dict[str, Any]:
     return {
         "id": record.run.id, "name": record.run.name, "directory": str(directory), "status": record.status,
         "created": record.run.created, "parent": record.run.parent, "command": list(record.run.command),
-        "config": dict(record.run.config),
-        "steps": max((int(event.steps[-1]) for event in record.of(events.Metrics) if len(event.steps)), default=0),
+        "config": dict(record.run.config), "steps": record.steps,
         "parameters_sha256": models[-1].metadata.get("parameters_sha256") if models else None,
         "model_sha256": models[-1].blob.sha256 if models else None,
         "datasets": {event.split: {"name": event.name, "version": event.version, "digest": event.digest,

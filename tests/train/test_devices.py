@@ -17,7 +17,7 @@ from tests.helpers import records
 ROOT = Path(__file__).parents[2]
 
 
-def train(idx_folder: Path, directory: Path, count: int, *flags: str, signal_at: str = "") -> subprocess.Popen:
+def train(idx_folder: Path, directory: Path, count: int, *flags: str) -> subprocess.Popen:
     """Start to train 50 steps and more of the CNN on virtual devices."""
     command = [sys.executable, str(ROOT / "run.py"), "--config=configs/cnn.py", "--config.epochs=4", "--config.batch_size=32",
                "--config.model.features=(4,8)", "--config.model.hidden=32", f"--config.dataset.data_dir={idx_folder}",

@@ -59,7 +59,7 @@ def read(archive: comet_archive.Archive, contents: messages.Messages,
     for split in dict.fromkeys(name.split("/")[1] for name in others if name.startswith("datasets/")):
         prefix = f"datasets/{split}/"
         yield untrusted.dataset(split, {name.removeprefix(prefix): value for name, value in others.items()
-                                      if name.startswith(prefix)})
+                                        if name.startswith(prefix)})
     if contents.parameters:
         long = {file.name.removeprefix("parameters/").removesuffix(".txt"): content(file).decode()
                 for file in take("asset", "parameters/")}
@@ -88,7 +88,7 @@ def read(archive: comet_archive.Archive, contents: messages.Messages,
     for file in take("text-sample"):
         yield events.Text(str(file.metadata["name"]), _integer(file.step), content(file).decode())
     contents.others = {name: value for name, value in contents.others.items()
-                     if not name.startswith(_NOT_EVENTS) and name not in _NOT_OURS}
+                       if not name.startswith(_NOT_EVENTS) and name not in _NOT_OURS}
     contents.system, contents.packages, contents.parameters, contents.metrics = {}, {}, {}, []
 
 

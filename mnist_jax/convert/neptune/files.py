@@ -64,7 +64,7 @@ def _their_run(reader: attributes.AttributeReader) -> events.RunInfo:
              if (attribute := reader.log.whole.get(f"sys/{name}")) and attribute.kind in ("string", "string_set")}
     tags = about.get("tags")
     return events.RunInfo(writer.new_id(), str(about.get("name") or reader.log.folder.name), reader.log.created, {}, (),
-                      tags=tuple(tags) if isinstance(tags, list) else (), description=str(about.get("description") or ""))
+                          tags=tuple(tags) if isinstance(tags, list) else (), description=str(about.get("description") or ""))
 
 
 def _marked(reader: attributes.AttributeReader) -> Iterator[events.Event]:
