@@ -1,5 +1,6 @@
 """The rooms: imports run down, heavy libraries stay in theirs, and importing the package is light."""
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -49,6 +50,16 @@ def test_a_room_is_a_package_that_says_what_it_is_for():
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"configs"} == set(ROOMS)
     for room in PACKAGE.rglob("__init__.py"):
         assert room.read_text().startswith('"""'), room
+
+
+def test_a_wheel_holds_every_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    packages = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(setup["options"]["packages"].split()) == packages | {"mnist_jax.configs"}
+    data = setup["options.package_data"]
+    assert set(data["mnist_jax"].replace(",", " ").split()) == {"py.typed", "*.pyi"} and (PACKAGE / "py.typed").exists()
+    assert {f"mnist_jax.{path.parent.name}" for path in PACKAGE.glob("*/static")} == set(data) - {"mnist_jax"}
 
 
 def loaded_by(code: str) -> set[str]:

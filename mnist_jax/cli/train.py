@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -47,8 +48,6 @@ def run_as_program(arguments: list[str] | None = None) -> None:
     except errors.RecordError as error:
         print(f"mnist-jax train: {error}", file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(0)  # the reader, such as head, has seen enough
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -93,11 +92,19 @@ def _main(arguments: list[str]) -> int:
             raise errors.UserError("--parent: expected a single run's config, found a sweep's")
         sweep_result = sweep.sweep(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                                    script=script, command=sys.argv, started=cli.STARTED)
-        print(text.sweep_table(sweep_result.directory, sweep_result.seconds))
+        _print(text.sweep_table(sweep_result.directory, sweep_result.seconds))
         return 0 if sweep_result.status == "finished" else 1
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             parent=_PARENT.value, profile_to=_PROFILE.value, script=script, command=sys.argv,
                             started=cli.STARTED)
     if devices.is_primary():
-        print(text.result_table(result.directory, result.status, result.metrics, result.seconds, result.events, result.sync))
+        _print(text.result_table(result.directory, result.status, result.metrics, result.seconds, result.events, result.sync))
     return 0 if result.status == "finished" else 1
+
+
+def _print(table: str) -> None:
+    """Print the results; that nobody reads them, as after `| head`, changes nothing about the run."""
+    try:
+        print(table, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at the exit succeeds

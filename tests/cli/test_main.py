@@ -165,6 +165,27 @@ def test_a_finished_run_started_again_prints_its_summary(tmp_path, idx_folder):
     assert again.stderr == f"{tmp_path}/run: this run is finished already; nothing is trained\n"
 
 
+@pytest.mark.parametrize(("closed", "code"), [("stdout", 0), ("stderr", 1)])
+def test_a_closed_pipe_hides_no_failure(tmp_path, idx_folder, closed, code):
+    """Where nobody reads the results, the run has finished all the same; a run that could not warn has not."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {closed: writes}
+    done = subprocess.run([sys.executable, "run.py", "--config=configs/mlp.py", f"--config.dataset.data_dir={idx_folder}",
+                           "--config.epochs=1", "--config.dataset.validation_examples=0", "--config.model.hidden=(8,)",
+                           f"--workdir={tmp_path}/run", f"--tracker={'local' if closed == 'stdout' else 'neptune'}"],
+                          cwd=ROOT, timeout=120, **streams)
+    os.close(writes)
+    assert done.returncode == code and not (done.stdout or done.stderr)
+    assert (tmp_path / "run" / "run.json").exists() == (code == 0)
+
+
+def test_the_time_to_the_first_step_counts_the_imports_of_the_command_line():
+    code = ("import time; from mnist_jax import cli; imported = time.time(); from mnist_jax.cli import main, train; "
+            "assert train.cli.STARTED <= imported < time.time() - 0.01")
+    assert call("-c", code).returncode == 0
+
+
 def test_the_help_of_every_command_has_an_example():
     def commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
         inner = [each for action in parser._actions if isinstance(action, argparse._SubParsersAction)

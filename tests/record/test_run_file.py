@@ -3,7 +3,7 @@
 import json
 
 from mnist_jax import errors
-from mnist_jax.record import run_file
+from mnist_jax.record import catalog, run_file
 
 
 def test_every_changed_byte_of_run_json_is_found_or_means_nothing(run):
@@ -17,3 +17,11 @@ def test_every_changed_byte_of_run_json_is_found_or_means_nothing(run):
             assert "run.json" in str(error)
         else:
             assert fields == json.loads(whole)  # white space
+
+
+def test_a_record_of_another_format_is_listed_as_damaged(tmp_path):
+    (tmp_path / "old").mkdir()
+    body = {"format": 1, "id": "0" * 32, "name": "old", "outcome": "finished", "events": None}
+    (tmp_path / "old" / "run.json").write_text(json.dumps({**body, "sha256": run_file.digest(body)}))
+    (row,) = catalog.list_runs(tmp_path)
+    assert row["status"] == "damaged" and "expected record format 2, found 1" in row["problem"]

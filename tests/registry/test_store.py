@@ -1,5 +1,6 @@
 """Versions never change, aliases move, the chain of a version is whole, and one changed byte anywhere in it is named."""
 
+import dataclasses
 import json
 import multiprocessing
 import shutil
@@ -9,8 +10,8 @@ import pytest
 
 from mnist_jax import errors, events
 from mnist_jax.cli import main
-from mnist_jax.record import checkpoint, journal, reader, run_file
-from mnist_jax.registry import predict, store
+from mnist_jax.record import checkpoint, journal, reader, run_file, writer
+from mnist_jax.registry import lineage, predict, store
 
 
 @pytest.fixture
@@ -159,3 +160,17 @@ def test_twenty_processes_at_once_lose_nothing(run, tmp_path):
     for alias in ("production", "staging"):
         last = [line["version"] for line in lines if line.get("alias") == alias][-1]
         assert store.find(root, f"tiny@{alias}").version == last
+
+
+def test_a_registry_is_named_by_text_too(root):
+    assert store.names(str(root)) == ["tiny"]
+    assert store.promote(str(root), "tiny@1", "staging") == store.find(root, "tiny@staging")
+    assert store.note(str(root), "tiny@1", "fine").notes == ("first", "fine")
+
+
+def test_data_that_a_config_does_not_name_is_not_called_checked(run, tmp_path):
+    with writer.create(tmp_path / "other", dataclasses.replace(reader.read(run).run, config={})) as recorder:
+        assert lineage.data_problems(tmp_path / "other") == []
+        recorder.append(*reader.read(run).of(events.Dataset))
+        (problem,) = lineage.data_problems(tmp_path / "other")
+        assert problem == "the data could not be checked: the config of the run does not name it"

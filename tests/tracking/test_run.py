@@ -12,7 +12,7 @@ import pytest
 
 import mnist_jax
 from mnist_jax import errors, events
-from mnist_jax.record import reader
+from mnist_jax.record import blobs, reader
 from mnist_jax.tracking import sync, testing
 from tests.helpers import list_tracker, offline_files, records
 
@@ -211,3 +211,18 @@ def test_the_mode_that_auto_chose_is_printed(tmp_path, capsys):
     with mnist_jax.track("mine", tracker="neptune", workdir=tmp_path / "run"):
         pass
     assert capsys.readouterr().err == "neptune: offline (NEPTUNE_API_TOKEN is not set)\n"
+
+
+def test_the_time_that_tracking_takes_includes_the_source(tmp_path, monkeypatch):
+    real, spent = blobs.write, []
+
+    def slow(*arguments):
+        started = time.perf_counter()
+        blob = real(*arguments)
+        time.sleep(0.005)
+        spent.append(time.perf_counter() - started)
+        return blob
+
+    monkeypatch.setattr(blobs, "write", slow)
+    with mnist_jax.track("mine", workdir=tmp_path / "run") as run:
+        assert len(spent) > 50 and run.tracking_seconds >= sum(spent)

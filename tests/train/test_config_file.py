@@ -29,3 +29,17 @@ def test_the_config_files_are_valid_and_show_every_setting(path):
 def test_what_is_no_config_file_is_named(path):
     with pytest.raises(errors.UserError, match="expected"):
         config_file.load_config(path)
+
+
+def test_an_existing_file_is_taken_before_a_packaged_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("cnn.py:digits", "configs/cnn.py:digits"):
+        assert config_file.load_config(path).dataset.name == "digits"
+        file = tmp_path / path.partition(":")[0]
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("def get_config(arg):\n    return arg")
+        assert config_file.load_config(path) == "digits" and config_file.resolve(str(file)) == str(file)
+    with pytest.raises(errors.UserError, match=r"did you mean 'cnn.py'"):
+        config_file.load_config("cnnn.py")
+    with pytest.raises(errors.UserError, match="expected a Python file"):
+        config_file.load_config(tmp_path / "elsewhere" / "mlp.py")

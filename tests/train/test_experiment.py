@@ -113,6 +113,16 @@ def test_a_finished_run_started_again_says_what_it_came_to(finished_run, tiny):
     assert result.status == "finished" and (finished_run / "events.jsonl").read_bytes() == before
 
 
+def test_results_are_short_to_look_at(finished_run, tiny):
+    recorded = reader.read(finished_run)
+    data = splits.load_data(tiny.dataset.name, tiny.dataset.data_dir)
+    for value, words in ((recorded, "'tiny'"), (experiment.run(tiny, workdir=finished_run), "finished"), (data, "200 examples"),
+                         (predict.load_model(finished_run), "parameters")):
+        assert words in repr(value) and len(repr(value)) < 500 and "\n" not in repr(value)
+    page = recorded._repr_html_()
+    assert page.startswith("<table>") and "test/accuracy" in page and len(page) < 3000
+
+
 def test_a_run_of_another_config_is_refused_with_the_keys(finished_run, tiny):
     with pytest.raises(errors.UserError, match=r"batch_size \(32 there, 16 here\)"):
         experiment.run(dataclasses.replace(tiny, batch_size=16), workdir=finished_run)

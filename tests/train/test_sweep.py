@@ -59,6 +59,10 @@ def test_the_summary_has_mean_interval_and_the_best(whole):
     assert row["test/accuracy"]["interval"] == pytest.approx(12.706 * abs(scores[0] - scores[1]) / 2, rel=1e-3)
 
 
+def test_its_result_is_short_to_look_at(whole):
+    assert "finished, 4 members" in repr(whole) and len(repr(whole)) < 300
+
+
 def test_an_interrupted_sweep_resumes(whole, config, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_S", 0.0)
     monkeypatch.setattr(loop, "FIRST_CHUNK", 3)
