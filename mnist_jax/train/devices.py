@@ -113,6 +113,23 @@ def from_primary(tree: Any) -> Any:
     return jax.tree.map(like, tree, multihost_utils.broadcast_one_to_all(jax.tree.map(np.asarray, tree)))
 
 
+def on_primary(call: Callable[[], Any]) -> Any:
+    """Return the result of a call in the primary process, and None in the others; its error is raised in all of them.
+
+    Raises:
+      UserError, RecordError: what the call raises.
+    """
+    result, error = None, None
+    if is_primary():
+        try:
+            result = call()
+        except (errors.UserError, errors.RecordError) as raised:
+            error = raised
+    if any_of(error is not None):
+        raise error or errors.UserError("expected a run that process 0 can start, found that it cannot; its message says why")
+    return result
+
+
 def any_of(value: bool) -> bool:
     """Return whether a value is true in any process."""
     if jax.process_count() == 1:

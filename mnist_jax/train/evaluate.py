@@ -16,7 +16,7 @@ from mnist_jax.data import splits
 from mnist_jax.record import arrays, reader
 from mnist_jax.registry import lineage, predict
 from mnist_jax.tracking import run as tracking_run
-from mnist_jax.train import config, export, metric_names, plots, pytree, recorder, step
+from mnist_jax.train import config, export, plots, pytree, recorder, step
 
 
 def record_all(run: tracking_run.Run, experiment: config.ExperimentConfig, data: splits.Splits, program: step.Program,
@@ -24,8 +24,8 @@ def record_all(run: tracking_run.Run, experiment: config.ExperimentConfig, data:
     """Evaluate on the test set, and record the results and the model."""
     test = jax.device_get(step.compiled(program).evaluate(state.parameters, test_data))
     last_step, now = program.steps, time.time()
-    scores = {metric_names.TEST_LOSS: float(test.loss), metric_names.TEST_ACCURACY: float(test.accuracy)}
-    run.append(recorder.one(last_step, now, scores))
+    scores = {recorder.TEST_LOSS: float(test.loss), recorder.TEST_ACCURACY: float(test.accuracy)}
+    run.append(recorder.single_values(last_step, now, scores))
     parameters = pytree.flatten(state.parameters)
     probabilities = predict.softmax(np.asarray(test.logits))
     predicted = probabilities.argmax(1)
@@ -54,7 +54,7 @@ def record_all(run: tracking_run.Run, experiment: config.ExperimentConfig, data:
     facts.append(events.Model(experiment.name, run.info.id, last_step, blob, digests, parents, scores,
                               {"parameters_sha256": arrays.digest(parameters), "jax": jax.__version__}))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    facts.append(recorder.one(last_step, time.time(), {"system/peak_memory_bytes": peak,
+    facts.append(recorder.single_values(last_step, time.time(), {"system/peak_memory_bytes": peak,
                                                        "system/tracking_seconds": run.tracking_seconds}))
     run.append(*facts)
 

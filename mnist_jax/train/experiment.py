@@ -23,7 +23,7 @@ from mnist_jax.registry import lineage
 from mnist_jax.tracking import protocol, receipts
 from mnist_jax.tracking import run as tracking_run
 from mnist_jax.train import config as configs
-from mnist_jax.train import devices, fit, metric_names, profile, signals, step
+from mnist_jax.train import devices, fit, profile, recorder, signals, step
 
 ENDED = ("finished", "diverged")  # the statuses of a run that is not resumed
 _REPRODUCTION = "reproduction"  # tag of a run that repeats its parent from the beginning
@@ -98,9 +98,9 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
     startup.mark("python, flags, imports")
     experiment = configs.as_experiment(config)
     refuse_mistakes(experiment, tracker, tracker_mode)
-    existing_run, primary = None, devices.is_primary()
-    if primary and workdir and (Path(workdir) / "run.json").exists():
-        existing_run = find_existing(Path(workdir), experiment, None if reproduces else parent)
+    primary = devices.is_primary()
+    existing_run = devices.on_primary(lambda: find_existing(Path(workdir), experiment, None if reproduces else parent) if (
+        workdir and (Path(workdir) / "run.json").exists()) else None)
     if devices.any_of(existing_run is not None and existing_run.status in ENDED):
         if existing_run:
             print(f"{workdir}: this run is {existing_run.status} already; nothing is trained", file=sys.stderr)
@@ -108,8 +108,8 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
     startup.mark("devices")
     prepared = fit.prepare(experiment, [existing_run] if existing_run else [])
     startup.mark("data")
-    parent_state = _parent_state(Path(parent), experiment, prepared.program) if (
-        primary and parent and not (existing_run and lineage.parent(existing_run))) else None
+    parent_state = devices.on_primary(lambda: _parent_state(Path(parent), experiment, prepared.program) if (
+        parent and not (existing_run and lineage.parent(existing_run))) else None)
     tags = (experiment.model.name, experiment.dataset.name, *([_REPRODUCTION] if reproduces else []))
     with contextlib.ExitStack() as stack:
         if not primary:  # it records nothing
@@ -118,7 +118,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
                     reproduces or (parent_state.id if parent_state else None), parent_state, tags)
         (finished_run,) = train_runs([plan], prepared, tracker=tracker, tracker_mode=tracker_mode, watch=watch, script=script,
                                      command=command, stop_after=stop_after, startup=startup, profile_to=profile_to)
-    if profile_to:
+    if profile_to and primary:
         table = startup.table(finished_run.last)
         Path(profile_to, "startup.txt").write_text(f"{table}\n")
         print(table)
@@ -202,7 +202,7 @@ def _recorded_step(plan: Plan) -> int:
     steps = [plan.parent_state.saved.step] if plan.parent_state else [0]
     if plan.existing_run:
         parent = lineage.parent(plan.existing_run)
-        steps += [parent["step"] if parent else 0, *plan.existing_run.series().get(metric_names.TRAIN_LOSS, ([], []))[0]]
+        steps += [parent["step"] if parent else 0, *plan.existing_run.series().get(recorder.TRAIN_LOSS, ([], []))[0]]
     return max(steps)
 
 

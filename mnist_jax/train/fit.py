@@ -111,7 +111,7 @@ def _restore(members: Sequence[MemberRun], program: step.Program) -> tuple[list[
     for line in damaged:
         print(f"warning: {line}; it is skipped, and the checkpoint before it is used", file=sys.stderr)
     first_step = devices.from_primary(checkpoints[0].step if checkpoints else 0)
-    if first_step:
+    if first_step and devices.is_primary():
         print(f"resuming from step {first_step:,} of {program.steps:,}", file=sys.stderr)
     saved: list[checkpoint.Checkpoint | None] = [*checkpoints] if checkpoints else [None] * len(members)
     states = [_member(program, member.experiment, first_step, each) for member, each in zip(members, saved, strict=True)]

@@ -10,7 +10,13 @@ import numpy as np
 
 from mnist_jax import events
 from mnist_jax.tracking import run as tracking_run
-from mnist_jax.train import loop, metric_names
+from mnist_jax.train import loop
+
+# split/quantity, each defined once
+TRAIN_LOSS, TRAIN_ACCURACY = "train/loss", "train/accuracy"  # a value a step
+EPOCH_LOSS, EPOCH_ACCURACY = "train/epoch_loss", "train/epoch_accuracy"  # a value an epoch, and so the next two
+VALIDATION_LOSS, VALIDATION_ACCURACY = "validation/loss", "validation/accuracy"
+TEST_LOSS, TEST_ACCURACY = "test/loss", "test/accuracy"  # once, at the end
 
 
 class Recorder:
@@ -37,7 +43,7 @@ class Recorder:
         self._epoch_steps, self._epoch_s = self._epoch_steps + chunk.updates, self._epoch_s + chunk.seconds
         if chunk.step - chunk.updates == self._first_step:
             for run in self._runs:
-                run.append(one(self._first_step + 1, now, {"system/seconds_to_first_step": now - self._started,
+                run.append(single_values(self._first_step + 1, now, {"system/seconds_to_first_step": now - self._started,
                                                            "system/compile_seconds": chunk.compile_s}))
 
     def record(self, step: int, metrics: Sequence[np.ndarray], scores: Sequence[Any] | None) -> None:
@@ -67,17 +73,17 @@ class Recorder:
         loss, accuracy = metrics[self._recorded - epoch_start:step - epoch_start].astype(np.float64).T
         mark_steps, mark_times = zip(*self._marks, strict=True)
         times = np.interp(steps, mark_steps, mark_times)  # one program ran between two marks
-        return events.Metrics(steps, {metric_names.TRAIN_LOSS: loss, metric_names.TRAIN_ACCURACY: accuracy}, times)
+        return events.Metrics(steps, {TRAIN_LOSS: loss, TRAIN_ACCURACY: accuracy}, times)
 
     def _epoch(self, step: int, metrics: np.ndarray, scores: Any) -> list[events.Metrics]:
         loss, accuracy = metrics.astype(np.float64).T
-        epoch = {metric_names.EPOCH_LOSS: float(loss.mean()), metric_names.EPOCH_ACCURACY: float(accuracy.mean())}
+        epoch = {EPOCH_LOSS: float(loss.mean()), EPOCH_ACCURACY: float(accuracy.mean())}
         if scores is not None:
-            epoch |= {metric_names.VALIDATION_LOSS: float(scores[0]), metric_names.VALIDATION_ACCURACY: float(scores[1])}
+            epoch |= {VALIDATION_LOSS: float(scores[0]), VALIDATION_ACCURACY: float(scores[1])}
         now, speed = self._marks[-1][1], self._epoch_steps * self._images_a_step / self._epoch_s
-        return [one(step, now, epoch), one(step, now, {"system/images_per_second": speed})]
+        return [single_values(step, now, epoch), single_values(step, now, {"system/images_per_second": speed})]
 
 
-def one(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
+def single_values(step: int, now: float, values: Mapping[str, float]) -> events.Metrics:
     """Return one value of each series."""
     return events.Metrics(np.array([step]), {name: np.array([value]) for name, value in values.items()}, np.array([now]))

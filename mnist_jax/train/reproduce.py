@@ -20,7 +20,7 @@ from mnist_jax.provenance import differences as provenance_differences
 from mnist_jax.record import nested, reader
 from mnist_jax.registry import lineage
 from mnist_jax.train import config as configs
-from mnist_jax.train import experiment, metric_names
+from mnist_jax.train import experiment, recorder
 
 _COMPARED = ("train/", "validation/", "test/")
 _PACKAGE = "mnist_jax/"
@@ -98,7 +98,7 @@ def compare(original: reader.RunRecord, again: reader.RunRecord, *, steps: int |
                 largest = max(largest, difference if difference == difference else np.inf)
                 if not difference <= tolerance:
                     diverging.append((step, name, value, np.nan if now is None else now))
-    first = min(diverging, key=lambda each: (each[0], each[1] != metric_names.TRAIN_LOSS), default=None)
+    first = min(diverging, key=lambda each: (each[0], each[1] != recorder.TRAIN_LOSS), default=None)
     models = [run.of(events.Model)[-1:] for run in (original, again)]
     digests = {model[0].metadata.get("parameters_sha256") for model in models if model}
     whole = all(models) and steps is None

@@ -22,7 +22,7 @@ from mnist_jax import errors
 from mnist_jax.record import blobs, reader
 from mnist_jax.tracking import protocol, receipts, sync
 from mnist_jax.train import config as configs
-from mnist_jax.train import experiment, fit, metric_names, profile, vectorize
+from mnist_jax.train import experiment, fit, profile, recorder, vectorize
 
 SEARCHES = ("grid", "random")
 HYPER = ("learning_rate", "momentum", "weight_decay")  # what members may differ in, beside the seed
@@ -139,12 +139,12 @@ def summary(members: Sequence[MemberResult]) -> dict[str, Any]:
     points: dict[configs.OptimizerConfig, list[MemberResult]] = {}
     for member in members:
         points.setdefault(member.optimizer, []).append(member)
-    chosen_by = metric_names.VALIDATION_ACCURACY if all(
-        metric_names.VALIDATION_ACCURACY in each.metrics for each in members) else metric_names.TEST_ACCURACY
+    chosen_by = recorder.VALIDATION_ACCURACY if all(
+        recorder.VALIDATION_ACCURACY in each.metrics for each in members) else recorder.TEST_ACCURACY
     rows = []
     for optimizer, group in points.items():
         row: dict[str, Any] = {name: getattr(optimizer, name) for name in HYPER} | {"members": len(group)}
-        for name in (metric_names.VALIDATION_ACCURACY, metric_names.TEST_ACCURACY, metric_names.TEST_LOSS):
+        for name in (recorder.VALIDATION_ACCURACY, recorder.TEST_ACCURACY, recorder.TEST_LOSS):
             values = [member.metrics[name] for member in group if name in member.metrics]
             if values:
                 row[name] = {"mean": statistics.fmean(values), "interval": half_interval(values)}
