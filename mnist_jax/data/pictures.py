@@ -65,7 +65,7 @@ def _grey(picture: object) -> np.ndarray:
     assert isinstance(picture, Image.Image)
     if picture.mode in ("I", "I;16", "F"):
         values = np.asarray(picture, np.float64)
-        return (values - values.min()) * (255 / max(np.ptp(values), 1))
+        return (values - values.min()) * (255 / max(float(np.ptp(values)), 1))
     layers = np.asarray(picture.convert("RGBA"), np.float64)
     grey, opaque = layers[..., :3] @ [0.299, 0.587, 0.114], layers[..., 3] / 255
     behind = 255.0 if (grey * opaque).sum() < 127 * opaque.sum() else 0.0
