@@ -160,6 +160,7 @@ class RunInfo:
     tags: tuple[str, ...] = ()
     description: str = ""
     steps_per_epoch: int | None = None  # None where the run has no epochs
+    nondeterministic: tuple[str, ...] = ("time/*", "system/*")  # series that depend on the clock and are not compared
 
     def epoch(self, step: int) -> int | None:
         """Return the number of completed epochs after `step` updates, or None where the run has none."""

@@ -9,7 +9,7 @@ from mnist_jax import errors
 from mnist_jax.compare import criteria, evidence, thesis
 from mnist_jax.compare.comparison import Comparison
 from mnist_jax.compare.criteria import EvidenceLine
-from mnist_jax.record import blobs
+from mnist_jax.record import blobs, files
 from mnist_jax.view import html, report
 
 _STATIC = Path(__file__).parent / "static"
@@ -22,7 +22,7 @@ def write_comparison(comparison: Comparison, path: Path | str) -> Path:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        blobs.write_atomically(path, of(comparison).encode())
+        files.write_atomically(path, of(comparison).encode())
     except OSError as error:
         raise errors.UserError(f"{path}: expected a file that can be written, found: {error.strerror}; choose another "
                                f"--html") from error

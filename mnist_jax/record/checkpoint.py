@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_jax import errors
-from mnist_jax.record import arrays, blobs
+from mnist_jax.record import arrays, blobs, files
 
 _NAME = re.compile(r"(\d{10})-([0-9a-f]{64})\.zip")
 
@@ -93,7 +93,7 @@ def copy(checkpoint: Checkpoint, directory: Path) -> None:
 def _put(path: Path, data: bytes) -> Path:
     try:
         path.parent.mkdir(exist_ok=True)
-        blobs.write_atomically(path, data)
+        files.write_atomically(path, data)
     except OSError as error:
         raise errors.RecordError(f"{path.parent}: cannot write the checkpoint of step {int(path.name[:10])}: {error.strerror}; "
                                  f"free disk space or restore access, then start the run again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import html
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,11 @@ class RunRecord:
     def steps(self) -> int:
         """The last step of any metric."""
         return max((int(fact.steps.max()) for fact in self.of(events.Metrics) if len(fact.steps)), default=0)
+
+    @property
+    def facts(self) -> list[events.Event]:
+        """The events but metrics, in order."""
+        return [entry.event for entry in self.entries if not isinstance(entry.event, events.Metrics)]
 
     def of(self, kind: type) -> list[Any]:
         """Return the events of one kind, in order."""
@@ -135,3 +141,13 @@ def status_of(directory: Path, fields: dict[str, Any]) -> str:
     if fields["status"] == "running" and not journal.is_locked(directory / "events.jsonl"):
         return "killed"
     return fields["status"]
+
+
+def points(directory: Path, name: str) -> Series:
+    """Return the points of one series that are recorded by now. Raises RecordError."""
+    steps, values = array.array("q"), array.array("d")
+    for entry in Follower(directory).new():
+        if isinstance(entry.event, events.Metrics) and name in entry.event.values:
+            steps.frombytes(entry.event.steps.tobytes())
+            values.frombytes(entry.event.values[name].tobytes())
+    return np.array(steps, np.int64), np.array(values, np.float64)

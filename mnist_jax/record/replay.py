@@ -1,45 +1,65 @@
-"""Filters the events that a resumed run records a second time: equal ones are dropped, different ones are an error.
+"""What a run states a second time: dropped where it equals what is recorded, an error where it does not.
 
-Steps, all series but system/*, the digests of the data and the model's parameters are compared bit for bit. Of system/* and
-of times the first value stays.
+Within a run that is the second value of a series at a step. A resumed run states all that it recorded after its checkpoint again:
+steps, series, the digests of the data and the model's parameters are compared bit for bit. Series that depend on the clock are
+not compared: of them the first value stays.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mnist_jax import errors, events
-from mnist_jax.record import reader
-
-_NOT_COMPARED = "system/"
+from mnist_jax.record import reader, series
 
 
 class Replay:
-    """Filters the events of a run that resumes from before the end of its record.
+    """The events that a run has recorded.
 
     Args:
-      exact: raise an error where an event differs. False where devices, threads or packages have changed: bits may then
-        differ, and the recorded values stay.
+      record: what a resumed run had recorded before; None for a new run.
+      exact: raise an error where an event differs from the record. False where devices, threads or packages have changed: bits
+        may then differ, and the recorded values stay.
     """
 
-    def __init__(self, record: reader.RunRecord, exact: bool = True):
-        self._directory, self._exact = record.directory, exact
-        self._rows = {name: _sorted(np.array(steps, np.int64), np.array(values, np.float64))
-                      for name, (steps, values) in record.series().items()}
-        self._facts = {key: entry.event for entry in record.entries if (key := _key(entry.event))}
+    def __init__(self, directory: Path, run: events.RunInfo, record: reader.RunRecord | None = None, exact: bool = True):
+        self._directory, self._resumed, self._exact, self._run = directory, record is not None, exact, run
+        points = record.series() if record else {}
+        self._facts = {key: fact for fact in record.facts for key in [_key(fact)] if key} if record else {}
+        self._series = series.Series({name: int(steps.max()) for name, (steps, _) in points.items()},
+                                     lambda name: points[name] if name in points and not self._grown else self._read(name),
+                                     self._is_ignored)
+        self._grown = False
 
-    def new(self, fact: events.Event) -> Iterator[events.Event]:
-        """Yield the event, or the rows of it, that the record does not hold.
+    def new_values(self, step: int, values: dict[str, float]) -> dict[str, float]:
+        """Return those of some values at a step that are not recorded.
 
         Raises:
-          RecordError: the record holds another value in its place.
+          UserError, in a resumed run RecordError: another value is recorded in place of one.
         """
+        try:
+            return self._series.new(step, values)
+        except series.Differs as error:
+            raise self._error(*error.args) from None
+
+    def add_values(self, step: int, values: dict[str, float]) -> None:
+        """Note that values were recorded."""
+        self._grown = True
+        self._series.add(step, values)
+
+    def new(self, fact: events.Event) -> Iterator[events.Event]:
+        """Yield the event, or the rows of it, that are not recorded. Errors are those of new_values."""
         if isinstance(fact, events.Metrics):
-            yield from self._new_rows(fact)
+            try:
+                groups = self._series.new_rows(fact.steps, fact.values) if len(fact.steps) else []
+            except series.Differs as error:
+                raise self._error(*error.args) from None
+            for rows, values in groups:
+                yield events.Metrics(fact.steps[rows], {name: points[rows] for name, points in values.items()}, fact.times[rows])
             return
         key = _key(fact)
         before = self._facts.get(key) if key else None
@@ -48,40 +68,29 @@ class Replay:
         if before is None:
             yield fact
 
-    def _new_rows(self, fact: events.Metrics) -> Iterator[events.Event]:
-        groups: dict[bytes, tuple[np.ndarray, dict[str, np.ndarray]]] = {}
-        for name, values in fact.values.items():
-            repeated = self._is_recorded(name, fact.steps, values)
-            if not repeated.all():
-                groups.setdefault(repeated.tobytes(), (~repeated, {}))[1][name] = values
-        for rows, series in groups.values():
-            yield events.Metrics(fact.steps[rows], {name: values[rows] for name, values in series.items()}, fact.times[rows])
+    def add(self, fact: events.Event) -> None:
+        """Note that an event was recorded."""
+        if isinstance(fact, events.Metrics) and len(fact.steps):
+            self._grown = True
+            self._series.add_rows(fact.steps, fact.values)
 
-    def _is_recorded(self, name: str, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Return bool[N]: which steps of a series the record holds, after comparing their values."""
-        recorded_steps, recorded_values = self._rows.get(name, (np.zeros(0, np.int64), np.zeros(0)))
-        indices = np.searchsorted(recorded_steps, steps)
-        repeated = np.zeros(len(steps), bool)
-        inside = indices < len(recorded_steps)
-        repeated[inside] = recorded_steps[indices[inside]] == steps[inside]
-        if self._exact and not name.startswith(_NOT_COMPARED):
-            before, now = recorded_values[indices[repeated]], values[repeated]
-            differs = before.view(np.uint64) != now.view(np.uint64)
-            if differs.any():
-                first = int(differs.argmax())
-                raise self._divergence(int(steps[repeated][first]), name, repr(float(before[first])), repr(float(now[first])))
-        return repeated
+    def _read(self, name: str) -> series.Points:
+        return reader.points(self._directory, name)
+
+    def _is_ignored(self, name: str) -> bool:
+        return self._resumed and not self._exact or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._run.nondeterministic)
+
+    def _error(self, name: str, step: int, before: float, now: float) -> Exception:
+        if self._resumed:
+            return self._divergence(step, name, repr(before), repr(now))
+        return errors.UserError(f"{name!r}: expected one value at a step, found {now!r} at step {step}, where {before!r} is recorded; "
+                                f"log it at another step or under another name")
 
     def _divergence(self, step: int, what: str, before: Any, now: Any) -> errors.RecordError:
         return errors.RecordError(
             f"{self._directory}: the resumed run diverges from its record at step {step}: expected {what} {before}, found "
             f"{now}; code, data or machine have changed, and nothing was recorded twice. To start from the checkpoint anyway, "
             f"train a child run: --parent={self._directory} with another --workdir")
-
-
-def _sorted(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(steps, kind="stable")
-    return steps[order], values[order]
 
 
 def _key(fact: events.Event) -> tuple[Any, ...] | None:

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax import errors, events
-from mnist_jax.record import blobs
+from mnist_jax.record import files
 
 FORMAT = 2
+_LIMIT = 2**26  # bytes; a config may be long
 
 
 def read(directory: Path) -> dict[str, Any]:
     """Return the fields of run.json. Raises UserError where there is no run, RecordError where it is damaged."""
     path = directory / "run.json"
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(files.read(path, _LIMIT))
     except (FileNotFoundError, NotADirectoryError):
         raise errors.UserError(f"{directory}: expected a run's directory, found no run.json in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise errors.RecordError(f"{path}: damaged or not readable: {error}") from error
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         version = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
@@ -38,16 +39,20 @@ def run(fields: dict[str, Any]) -> events.RunInfo:
     """Return the RunInfo in the fields of run.json."""
     names = [field.name for field in dataclasses.fields(events.RunInfo)]
     values = {name: fields[name] for name in names}
-    return events.RunInfo(**{**values, "command": tuple(values["command"]), "tags": tuple(values["tags"])})
+    return events.RunInfo(**{**values, "command": tuple(values["command"]), "tags": tuple(values["tags"]),
+                              "nondeterministic": tuple(values["nondeterministic"])})
 
 
-def write(directory: Path, run: events.RunInfo, status: str, sealed: dict[str, Any] | None) -> None:
+def write(directory: Path | files.Folder, run: events.RunInfo, status: str, sealed: dict[str, Any] | None) -> None:
     """Write run.json; `sealed` says how many events there are and the digest of the last."""
     writer = {"pid": os.getpid(), "host": socket.gethostname()}
     body = {"format": FORMAT, **dataclasses.asdict(run), "status": status, "events": sealed, "writer": writer}
     body = json.loads(json.dumps(body))
     text = json.dumps({**body, "sha256": digest(body)}, indent=1)
-    blobs.write_atomically(directory / "run.json", text.encode())
+    if isinstance(directory, Path):
+        files.write_atomically(directory / "run.json", text.encode())
+    else:
+        directory.write("run.json", text.encode())
 
 
 def digest(body: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax import errors, events
-from mnist_jax.record import blobs, journal, reader
+from mnist_jax.record import blobs, files, journal, reader
 from mnist_jax.registry import lineage
 
 DEFAULT = Path("registry")
@@ -54,7 +54,7 @@ def register(root: Path | str, name: str, run: Path | str, note: str = "") -> Ve
     with _writing(root, name) as lines:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            blobs.write_atomically(path, blobs.read(Path(run), model.blob))
+            files.write_atomically(path, blobs.read(Path(run), model.blob))
         version = 1 + max((each.version for each in versions(root, name)), default=0)
         lines.append([{"time": time.time(), "action": "register", "version": version, "chain": chain}])
         if note:

@@ -9,10 +9,13 @@ The record may stop the loop (a full disk); a tracker never does.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
+import os
 import sys
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,29 +25,32 @@ import numpy as np
 
 from mnist_jax import errors, events, secrets
 from mnist_jax.provenance import differences, environment, source
-from mnist_jax.record import nested, reader, replay, writer
+from mnist_jax.record import nested, reader, writer
 from mnist_jax.tracking import protocol, receipts, sync
 
 
 class Run:
     """A run being recorded; a context manager. `status` may be set before the end; it is "finished" by default.
 
+    It belongs to the process that opened it, in any of its threads. A program that ends without closing it closes it then.
+
     Raises (in every method that records):
+      UserError: the run is closed, or another process opened it.
       RecordError: the record cannot be written. Earlier events stay readable.
     """
 
     def __init__(self, run_writer: writer.RunWriter, destinations: Sequence[protocol.Destination],
-                 existing_run: reader.RunRecord | None = None, exact: bool = True):
+                 existing_run: reader.RunRecord | None = None):
         started = time.perf_counter()
         self.directory = run_writer.directory
         self.status = "finished"
         self.sync: list[receipts.SyncStatus] = []  # the status of each tracker, once the run is closed
         self.last: dict[str, float] = existing_run.last() if existing_run else {}  # last value of every metric
-        self._writer, self._closed = run_writer, False
-        self._replay = replay.Replay(existing_run, exact) if existing_run else None
+        self._writer, self._closed, self._pid = run_writer, False, os.getpid()
         self._step = existing_run.steps if existing_run else 0
         self._syncs = sync.start(run_writer.directory, destinations)
         self._start_s = time.perf_counter() - started
+        _open_runs.add(self)
 
     def __repr__(self) -> str:
         return f"<Run {self.info.name!r} in {str(self.directory)!r}, {'closed' if self._closed else 'recording'}>"
@@ -68,21 +74,20 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, KeyboardInterrupt | SystemExit):
+        if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and _is_signal(error.code)):
             self.status = "interrupted"
+        elif isinstance(error, SystemExit) and not error.code:
+            pass  # sys.exit() or sys.exit(0): the program has done what it wanted
         elif error is not None:
-            self.status = "failed"
-            with contextlib.suppress(errors.RecordError):
-                self.text("error", secrets.mask(f"{type(error).__name__}: {error}"), step=self._step)
+            self._fail(error)
         self.close()
 
     def append(self, *facts: events.Event) -> None:
-        """Record events and wait until they are on disk; a resumed run does not record an event a second time."""
-        if self._replay:
-            facts = tuple(new for fact in facts for new in self._replay.new(fact))
-        if facts:
-            self._writer.append(*facts)
-        for fact in facts:
+        """Record events and wait until they are on disk; a resumed run does not record an event a second time.
+
+        Metrics are safe from the end of the process when this returns, and on disk within a second.
+        """
+        for fact in self._writer.append(*facts):
             if isinstance(fact, events.Metrics) and len(fact.steps):
                 self._step = max(self._step, int(fact.steps.max()))
                 self.last.update({name: float(values[-1]) for name, values in fact.values.items()})
@@ -91,10 +96,24 @@ class Run:
         """Write bytes into the run's directory, for an event that refers to them."""
         return self._writer.blob(data, name)
 
-    def log(self, values: Mapping[str, float], *, step: int) -> None:
-        """Record one value of each series after `step` updates."""
-        self.append(events.Metrics(np.array([step]), {name: np.array([value]) for name, value in values.items()},
-                                   np.array([time.time()])))
+    def log(self, values: Mapping[str, Any], *, step: int) -> None:
+        """Record one value of each series after `step` updates; it is safe from the end of the process when this returns.
+
+        Args:
+          values: real numbers of Python, numpy, jax or PyTorch, of shape () or (1,).
+          step: an integer from 0 to 2**53.
+
+        Raises:
+          UserError: a value is no real number, or a series has another value at this step already.
+        """
+        new = self._writer.log(step, values)
+        if new:
+            self._step = max(self._step, int(step))
+            self.last.update(new)
+
+    def flush(self) -> None:
+        """Wait until everything that was recorded is on disk. The run goes on."""
+        self._writer.flush()
 
     def image(self, name: str, png: bytes, *, step: int, caption: str = "") -> None:
         """Record an image, given as the bytes of a PNG file."""
@@ -115,17 +134,44 @@ class Run:
 
     def close(self) -> None:
         """Record the status, end the record, and wait for the trackers, at most so long. A second call does nothing."""
-        if self._closed:
+        if self._closed or self._pid != os.getpid():
             return
         self._closed = True
         try:
-            with contextlib.suppress(errors.RecordError):
-                self._writer.append(events.Status(self._step, self.status))
-            self._writer.close(self.status)
+            self._writer.close(self.status, events.Status(self._step, self.status))
         finally:
             self.sync = sync.finish(self._syncs)
             for line in receipts.incomplete_lines(self.directory, receipts.sync_statuses(self.directory), self._writer.count):
                 print(line, file=sys.stderr)
+
+
+    def _fail(self, error: BaseException) -> None:
+        """Record an error as the reason for which the run failed."""
+        self.status = "failed"
+        try:
+            message = f"{type(error).__name__}: {error}"
+        except Exception:  # its own __str__ raises
+            message = type(error).__name__
+        with contextlib.suppress(errors.RecordError, errors.UserError):
+            self.text("error", secrets.mask(message), step=self._step)
+
+
+def _is_signal(code: Any) -> bool:
+    """Return whether an exit code says that a signal ended the program, as shells write it."""
+    return isinstance(code, int) and code in (130, 143)
+
+
+_open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_open_runs() -> None:
+    """Close what a program has left open; it failed where an exception ended the program."""
+    for run in list(_open_runs):
+        with contextlib.suppress(errors.RecordError, errors.UserError):
+            if run._pid == os.getpid() and not run._closed and (error := getattr(sys, "last_value", None)) is not None:
+                run._fail(error)
+            run.close()
 
 
 def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protocol.Choice = "local",
@@ -166,10 +212,12 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
                           secrets.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
     machine = environment.environment()
     if existing_run or (resume and workdir and (Path(workdir) / "run.json").exists()):
-        run_writer, existing_run = writer.reopen(existing_run.directory if existing_run else Path(workdir or ""), existing_run)
+        directory = (existing_run.directory if existing_run else Path(workdir or "")).absolute()
+        existing_run = existing_run or reader.read(directory)
+        run_writer, existing_run = writer.reopen(directory, existing_run, exact=not _changes(existing_run, [machine]))
     else:
-        run_writer = writer.create(Path(workdir), info) if workdir else _new_directory(info)
-    run = Run(run_writer, destinations, existing_run, exact=not existing_run or not _changes(existing_run, [machine]))
+        run_writer = writer.create(Path(workdir).absolute(), info) if workdir else _new_directory(info)
+    run = Run(run_writer, destinations, existing_run)
     with contextlib.ExitStack() as stack:
         stack.enter_context(run)
         code, warnings = source.source(run.blob, [Path(path) for path in script])
@@ -193,7 +241,7 @@ def _changes(existing_run: reader.RunRecord, facts: Sequence[events.Event]) -> s
 def _new_directory(info: events.RunInfo) -> writer.RunWriter:
     base = f"{time.strftime('%Y%m%d-%H%M%S')}-{info.name}"
     for number in range(1, 10_000):
-        directory = Path("runs") / (base if number == 1 else f"{base}-{number}")
+        directory = Path("runs").absolute() / (base if number == 1 else f"{base}-{number}")
         with contextlib.suppress(writer.DirectoryTaken):
             return writer.create(directory, info)
     raise errors.UserError(f"runs/{base}: expected a free name, found 10,000 runs of this second; choose a workdir")

@@ -149,6 +149,7 @@ def _saving(members: Sequence[MemberRun]) -> Any:
         def save(reached: int, states: Sequence[loop.Member]) -> None:
             for member, saver, state in zip(members, savers, states, strict=True):
                 if member.run.status != "diverged":
+                    member.run.flush()  # a checkpoint must never be ahead of the record
                     saver.save(reached, pytree.flatten(_checkpoint_tree(state)))
 
         yield save

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from mnist_jax import errors
-from mnist_jax.record import blobs, reader
+from mnist_jax.record import blobs, files, reader
 from mnist_jax.tracking import protocol, receipts, sync
 from mnist_jax.train import config as configs
 from mnist_jax.train import experiment, fit, profile, recorder, vectorize
@@ -102,7 +102,7 @@ def sweep(config: Mapping[str, Any], *, tracker: protocol.Choice = "local", trac
         sync_statuses = tuple(status for of_member in statuses for status in of_member)
     members = tuple(MemberResult(path, each.seed, each.optimizer, record.status, record.last())
                     for each, path in zip(experiments, directories, strict=True) for record in [reader.read(path)])
-    blobs.write_atomically(directory / "sweep.json", json.dumps(summary(members), indent=1).encode())
+    files.write_atomically(directory / "sweep.json", json.dumps(summary(members), indent=1).encode())
     return SweepResult(directory, members, time.time() - startup.started, sync_statuses)
 
 

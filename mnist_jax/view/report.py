@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_jax import errors
-from mnist_jax.record import blobs, reader
+from mnist_jax.record import blobs, files, reader
 from mnist_jax.view import curves, html, sections
 
 STATIC = Path(__file__).parent / "static"  # style and script of the page
@@ -24,7 +24,7 @@ def write_report(directories: Sequence[Path | str], path: Path | str) -> Path:
     page = of([reader.read(directory) for directory in directories])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        blobs.write_atomically(path, page.encode())
+        files.write_atomically(path, page.encode())
     except OSError as error:
         raise errors.UserError(f"{path}: expected a file that can be written, found: {error.strerror}; choose another "
                                f"--html") from error

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mnist_jax import errors, events
-from mnist_jax.record import blobs, reader, writer
+from mnist_jax.record import blobs, files, reader, writer
 from tests.helpers import records
 
 
@@ -24,6 +24,6 @@ def test_the_same_bytes_are_kept_once(run, tmp_path):
 
 
 def test_an_atomic_write_leaves_no_partial_file(tmp_path):
-    blobs.write_atomically(tmp_path / "file", b"one")
-    blobs.write_atomically(tmp_path / "file", b"two")
+    files.write_atomically(tmp_path / "file", b"one")
+    files.write_atomically(tmp_path / "file", b"two")
     assert os.listdir(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"two"
