@@ -135,6 +135,14 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unknown:
+    """An event of a kind that a later version records: kept as it is."""
+
+    kind: str
+    fields: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class Status:
     """The state of a run: "running", and at its end one of STATUSES."""
 
@@ -167,7 +175,7 @@ class RunInfo:
         return None if not self.steps_per_epoch else step // self.steps_per_epoch
 
 
-def blobs(event: Event) -> Iterator[Blob]:
+def blobs(event: Event | Unknown) -> Iterator[Blob]:
     """Yield every blob that an event refers to."""
     match event:
         case Image(blob=blob) | Artifact(blob=blob) | Model(blob=blob):
@@ -176,34 +184,41 @@ def blobs(event: Event) -> Iterator[Blob]:
             yield from files if patch is None else (patch, *files)
 
 
-def to_json(event: Event) -> dict[str, Any]:
+def kind_of(event: Event | Unknown) -> str:
+    """Return the name of an event's kind."""
+    return event.kind if isinstance(event, Unknown) else type(event).__name__
+
+
+def to_json(event: Event | Unknown) -> dict[str, Any]:
     """Return the event as strict JSON values: non-finite floats become "NaN", "Infinity", "-Infinity"."""
+    if isinstance(event, Unknown):
+        return dict(event.fields)
     if isinstance(event, Metrics):
         values = {name: _floats_to_json(series) for name, series in event.values.items()}
         return {"steps": event.steps.tolist(), "values": values, "times": _floats_to_json(event.times)}
     return {field.name: _to_json(getattr(event, field.name)) for field in dataclasses.fields(event)}
 
 
-def from_json(kind: str, fields: Any) -> Event:
+def from_json(kind: str, fields: Any) -> Event | Unknown:
     """Return the event of `kind` that to_json wrote.
 
     Raises:
-      ValueError: the kind is unknown, or the fields are not those of the kind.
+      ValueError: a field of the kind is missing or damaged. Further fields are of a later version, and left out.
     """
-    if kind not in KINDS:
-        raise ValueError(f"expected an event kind of {', '.join(KINDS)}; found {kind!r}")
-    event_type = KINDS[kind]
-    names = {field.name for field in dataclasses.fields(event_type)}
     if not isinstance(fields, dict):
         raise ValueError(f"expected the fields of {kind}, found {type(fields).__name__}")
-    if set(fields) != names:
-        raise ValueError(f"expected the fields {sorted(names)} in {kind}, found {sorted(fields)}")
+    if kind not in KINDS:
+        return Unknown(str(kind), fields)
+    event_type = KINDS[kind]
+    names = {field.name for field in dataclasses.fields(event_type)}
+    if missing := names - set(fields):
+        raise ValueError(f"expected the fields {sorted(missing)} in {kind}, found {sorted(fields)}")
     try:
         if event_type is Metrics:
-            values = {name: np.array([float(value) for value in series]) for name, series in fields["values"].items()}
-            times = np.array([float(time) for time in fields["times"]])
+            values = {name: np.array([float_of(value) for value in series]) for name, series in fields["values"].items()}
+            times = np.array([float_of(time) for time in fields["times"]])
             return Metrics(np.array(fields["steps"], np.int64), values, times)
-        return event_type(**{name: _from_json(kind, name, value) for name, value in fields.items()})
+        return event_type(**{name: _from_json(kind, name, fields[name]) for name in names})
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"a damaged {kind} event: {error}") from error
 
@@ -214,6 +229,15 @@ _FLOAT_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def float_word(value: float) -> str:
     """Return the word for a non-finite float: "NaN", "Infinity" or "-Infinity"."""
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def float_of(value: Any) -> float:
+    """Return the float of a JSON number, or of the word for a non-finite one. Raises ValueError or TypeError."""
+    if isinstance(value, str):
+        if value not in _FLOAT_WORDS:
+            raise ValueError(f"expected a number, found {value[:40]!r}")
+        return _FLOAT_WORDS[value]
+    return float(value)
 
 
 def _floats_to_json(series: np.ndarray) -> list[float | str]:

@@ -9,7 +9,7 @@ from mnist_jax import errors
 from mnist_jax.compare import criteria, evidence, thesis
 from mnist_jax.compare.comparison import Comparison
 from mnist_jax.compare.criteria import EvidenceLine
-from mnist_jax.record import blobs, files
+from mnist_jax.record import files
 from mnist_jax.view import html, report
 
 _STATIC = Path(__file__).parent / "static"

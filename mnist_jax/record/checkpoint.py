@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_jax import errors
-from mnist_jax.record import arrays, blobs, files
+from mnist_jax.record import arrays, files
 
 _NAME = re.compile(r"(\d{10})-([0-9a-f]{64})\.zip")
 

@@ -189,11 +189,36 @@ class JournalReader:
                 raise ValueError(f"expected sequence number {self.count - 1}, found {fields['sequence']}")
             return fields
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            self.count -= 1
-            raise self._damaged(str(error)) from error
+            raise self.damaged(error) from error
+
+    def damaged(self, error: Exception) -> errors.RecordError:
+        """Return the error that says that the line that was yielded last is damaged."""
+        self.count -= 1
+        return self._damaged(str(error))
 
     def _damaged(self, why: str) -> errors.RecordError:
         return errors.RecordError(f"{self.path}, line {self.count + 1}: damaged: {why}")
+
+
+def line_at(file: int, path: Path, start: int, length: int, number: int) -> dict[str, Any]:
+    """Return the fields of one line of an open journal, checked by its seal. Raises RecordError."""
+    before = min(start, 67)
+    data = os.pread(file, length + before, start - before)
+    line, body = data[before:], data[before:][:-_SEAL - 1] + b"}"
+    digest = hashlib.sha256(data[:64 if before else 0] + body).hexdigest()
+    reader = JournalReader(path, number + 1)
+    if line[-_SEAL - 1:] != f',"sha256":"{digest}"}}\n'.encode():
+        raise reader.damaged(ValueError("its digest does not match"))
+    return reader.parsed(body)
+
+
+def ends_with(path: Path, size: int, digest: str) -> bool:
+    """Return whether the line of a journal that ends at an offset has a digest. Raises OSError."""
+    file = files.open_regular(path)
+    try:
+        return size >= 67 and os.pread(file, 67, size - 67) == f'{digest}"}}\n'.encode()
+    finally:
+        os.close(file)
 
 
 def is_locked(path: Path) -> bool:

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import datetime
 import enum
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import array
 import dataclasses
+import functools
 import html
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-
 from mnist_jax import errors, events
-from mnist_jax.record import blobs, journal, run_file
+from mnist_jax.record import blobs, columns, journal, run_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,25 +20,22 @@ class Entry:
 
     sequence: int
     time: float
-    event: events.Event
-
-
-Series = tuple[np.ndarray, np.ndarray]  # steps int64[N], values float64[N]
+    event: events.Event | events.Unknown
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class RunRecord:
-    """The record of a run: its identity, its status (also "running" and "killed"), and its entries in order."""
+    """A run as read from its record: identity, status ("running" and "killed" among them), events and series."""
 
     directory: Path
     run: events.RunInfo
     status: str
-    entries: list[Entry]
-    digest: str  # of the last line read
+    others: list[Entry]  # every event but metrics, in order
+    folded: columns.Columns  # the metrics
 
     def __repr__(self) -> str:
         return (f"<RunRecord {self.run.name!r} in {str(self.directory)!r}: {self.status}, {self.steps:,} steps, "
-                f"{len(self.entries):,} events>")
+                f"{self.count:,} events>")
 
     def _repr_html_(self) -> str:
         rows = [("run", f"{self.run.name}  {self.run.id}"), ("directory", self.directory), ("status", self.status),
@@ -49,56 +45,68 @@ class RunRecord:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The config that the run started with."""
+        """The config that the run began with."""
         return self.run.config
 
     @property
-    def steps(self) -> int:
-        """The last step of any metric."""
-        return max((int(fact.steps.max()) for fact in self.of(events.Metrics) if len(fact.steps)), default=0)
+    def count(self) -> int:
+        """The number of events."""
+        return self.folded.count
 
     @property
-    def facts(self) -> list[events.Event]:
-        """The events but metrics, in order."""
-        return [entry.event for entry in self.entries if not isinstance(entry.event, events.Metrics)]
+    def digest(self) -> str:
+        """The digest of the last event."""
+        return self.folded.digest
+
+    @functools.cached_property
+    def steps(self) -> int:
+        """The last step of any metric."""
+        return max((int(steps.max()) for steps, _ in self.series().values()), default=0)
+
+    @functools.cached_property
+    def entries(self) -> list[Entry]:
+        """Every event as it was recorded, in order. Those of metrics are read from the journal again."""
+        return list(itertools.islice(Follower(self.directory).new(), self.count))
+
+    @property
+    def facts(self) -> list[events.Event | events.Unknown]:
+        """Every event but metrics, in order."""
+        return [entry.event for entry in self.others]
 
     def of(self, kind: type) -> list[Any]:
         """Return the events of one kind, in order."""
-        return [entry.event for entry in self.entries if isinstance(entry.event, kind)]
+        return [entry.event for entry in (self.entries if kind is events.Metrics else self.others) if isinstance(entry.event, kind)]
 
     @overload
-    def series(self) -> dict[str, Series]: ...
+    def series(self) -> dict[str, columns.Points]: ...
 
     @overload
-    def series(self, name: str) -> Series: ...
+    def series(self, name: str) -> columns.Points: ...
 
-    def series(self, name: str | None = None) -> dict[str, Series] | Series:
+    def series(self, name: str | None = None) -> dict[str, columns.Points] | columns.Points:
         """Return the steps, int64[N], and values, float64[N], of one metric; without a name, of every metric by name.
 
         Raises:
           KeyError: no metric has that name.
         """
-        pieces: dict[str, list[Series]] = {}
-        for metrics in self.of(events.Metrics):
-            for each, values in metrics.values.items():
-                if name in (None, each):
-                    pieces.setdefault(each, []).append((metrics.steps, values))
-        series = {each: (np.concatenate([steps for steps, _ in group]), np.concatenate([values for _, values in group]))
-                  for each, group in pieces.items()}
-        return series if name is None else series[name]
+        if name is not None:
+            return self.folded.points(name)
+        return {name: self.folded.points(name) for name in self.folded.names()}
 
     def last(self) -> dict[str, float]:
         """Return the last value of every metric."""
-        return {name: float(values[-1]) for fact in self.of(events.Metrics) if len(fact.steps)
-                for name, values in fact.values.items()}
+        return {name: float(values[-1]) for name, (_, values) in self.series().items()}
 
     def bytes_of(self, blob: events.Blob) -> bytes:
         """Return a blob's bytes. Raises RecordError if they are missing or do not match its digest."""
         return blobs.read(self.directory, blob)
 
 
-def read(directory: Path | str) -> RunRecord:
+def read(directory: Path | str, salvage: bool = False) -> RunRecord:
     """Read the record of a run.
+
+    Args:
+      salvage: read a damaged journal up to the damage, whatever run.json says of it; the status is then "damaged".
 
     Raises:
       UserError: the directory holds no run.
@@ -106,13 +114,22 @@ def read(directory: Path | str) -> RunRecord:
     """
     directory = Path(directory)
     fields = run_file.read(directory)
-    follower = Follower(directory)
-    entries = list(follower.new())
-    sealed = fields.get("events")
-    if sealed and fields["status"] != "running" and (len(entries), follower.digest) != (sealed["count"], sealed["sha256"]):
-        raise errors.RecordError(f"{directory / 'events.jsonl'}: expected the {sealed['count']} events that run.json "
-                                 f"seals, found {len(entries)} with another last digest")
-    return RunRecord(directory, run_file.run(fields), status_of(directory, fields), entries, follower.digest)
+    path, status, folded = directory / "events.jsonl", status_of(directory, fields), columns.Columns()
+    others: list[Entry] = []
+    try:
+        if not salvage:
+            folded = columns.load(directory)
+            others += [_entry(path, each) for each in folded.other_lines(path)]
+        others += [_entry(path, each) for each in folded.read(path)]
+        sealed = fields.get("events")
+        if sealed and fields["status"] != "running" and (folded.count, folded.digest) != (sealed["count"], sealed["sha256"]):
+            raise errors.RecordError(f"{path}: damaged: expected the {sealed['count']} events that run.json seals, found "
+                                     f"{folded.count} with another last digest")
+    except errors.RecordError as error:
+        if not salvage:
+            raise errors.RecordError(f"{error}; what is whole can be read: mnist-jax show --salvage {directory}") from error
+        status = "damaged"
+    return RunRecord(directory, run_file.run(fields), status, others, folded)
 
 
 class Follower:
@@ -129,11 +146,7 @@ class Follower:
     def new(self) -> Iterator[Entry]:
         """Yield each new complete entry. Raises RecordError at a damaged line."""
         for fields in self._reader.new():
-            try:
-                entry = Entry(fields["sequence"], fields["time"], events.from_json(fields["kind"], fields["event"]))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise errors.RecordError(f"{self._reader.path}, line {self._reader.count}: damaged: {error}") from error
-            yield entry
+            yield _entry(self._reader.path, fields)
 
 
 def status_of(directory: Path, fields: dict[str, Any]) -> str:
@@ -143,11 +156,16 @@ def status_of(directory: Path, fields: dict[str, Any]) -> str:
     return fields["status"]
 
 
-def points(directory: Path, name: str) -> Series:
-    """Return the points of one series that are recorded by now. Raises RecordError."""
-    steps, values = array.array("q"), array.array("d")
-    for entry in Follower(directory).new():
-        if isinstance(entry.event, events.Metrics) and name in entry.event.values:
-            steps.frombytes(entry.event.steps.tobytes())
-            values.frombytes(entry.event.values[name].tobytes())
-    return np.array(steps, np.int64), np.array(values, np.float64)
+def _entry(path: Path, fields: dict[str, Any]) -> Entry:
+    try:
+        return Entry(fields["sequence"], float(fields["time"]), events.from_json(fields["kind"], fields["event"]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise errors.RecordError(f"{path}, line {fields['sequence'] + 1}: damaged: {error}") from error
+
+
+def points(directory: Path, name: str) -> columns.Points:
+    """Return the points of one series that are recorded by now. Raises KeyError or RecordError."""
+    folded = columns.load(directory)
+    for _ in folded.read(directory / "events.jsonl"):
+        pass
+    return folded.points(name)

@@ -78,7 +78,7 @@ class Replay:
         return reader.points(self._directory, name)
 
     def _is_ignored(self, name: str) -> bool:
-        return self._resumed and not self._exact or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._run.nondeterministic)
+        return (self._resumed and not self._exact) or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._run.nondeterministic)
 
     def _error(self, name: str, step: int, before: float, now: float) -> Exception:
         if self._resumed:
@@ -93,7 +93,7 @@ class Replay:
             f"train a child run: --parent={self._directory} with another --workdir")
 
 
-def _key(fact: events.Event) -> tuple[Any, ...] | None:
+def _key(fact: events.Event | events.Unknown) -> tuple[Any, ...] | None:
     """Return what identifies an event; None for metrics, and for events that may repeat."""
     match fact:
         case events.Environment() | events.Source() | events.Hyperparameters():
@@ -111,7 +111,7 @@ def _key(fact: events.Event) -> tuple[Any, ...] | None:
     return None
 
 
-def _digest(fact: events.Event) -> Any:
+def _digest(fact: events.Event | events.Unknown) -> Any:
     match fact:
         case events.Dataset(digest=digest):
             return digest

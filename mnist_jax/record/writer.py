@@ -140,7 +140,7 @@ class RunWriter:
 
 
 def _fields(now: float, event: events.Event) -> dict[str, Any]:
-    return {"time": now, "kind": type(event).__name__, "event": events.to_json(event)}
+    return {"time": now, "kind": events.kind_of(event), "event": events.to_json(event)}
 
 
 def new_id() -> str:

@@ -77,7 +77,7 @@ def _attempt(directory: Path, destination: protocol.Destination, before: receipt
     imported = time.perf_counter()
     follower, sampler = reader.Follower(directory), sampling.Sampler(destination.limits.values_per_metric)
     confirmed = itertools.islice(follower.new(), before.confirmed if resume else 0)
-    samples = [(entry.sequence, sampler(entry.event)[0]) for entry in confirmed]
+    samples = [(entry.sequence, sampler(entry.event)[0]) for entry in confirmed if not isinstance(entry.event, events.Unknown)]
     earlier = [event for sequence, sample in samples for event in sample if sequence not in before.refused]
     run = run_file.run(run_file.read(directory))
     with _bounded(OPEN_S):
@@ -117,16 +117,18 @@ def _send(directory: Path, entries: Iterable[reader.Entry], tracker: protocol.Tr
     for entry in entries:
         uploads += _upload_s(entry.event)
         receipt = _write(directory, entry.event, tracker, sampler, limiter)
-        unconfirmed.append((entry.sequence, type(entry.event).__name__, receipt))
+        unconfirmed.append((entry.sequence, events.kind_of(entry.event), receipt))
         if len(unconfirmed) >= _BATCH or time.monotonic() - since > _CONFIRM_S:
             confirm()
             since, uploads = time.monotonic(), 0.0
     confirm()
 
 
-def _write(directory: Path, event: events.Event, tracker: protocol.Tracker, sampler: sampling.Sampler,
+def _write(directory: Path, event: events.Event | events.Unknown, tracker: protocol.Tracker, sampler: sampling.Sampler,
            limiter: sampling.RateLimiter) -> protocol.Receipt:
     """Write one event to the tracker; return its receipt."""
+    if isinstance(event, events.Unknown):
+        return protocol.Receipt("unsupported", f"{event.kind}: a later version recorded it")
     sample, count, total = sampler(event)
     missing = [blob.name for blob in events.blobs(event) if not (directory / "blobs" / blob.sha256).exists()]
     if missing:
@@ -149,7 +151,7 @@ def _write(directory: Path, event: events.Event, tracker: protocol.Tracker, samp
     return dataclasses.replace(first, count=count, total=total)
 
 
-def _upload_s(event: events.Event) -> float:
+def _upload_s(event: events.Event | events.Unknown) -> float:
     """Return the seconds that the upload of an event's files may take on a slow line."""
     return sum(blob.size for blob in events.blobs(event)) / _SLOW_BYTES_PER_S
 

@@ -21,8 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from mnist_jax import errors, events, secrets
 from mnist_jax.provenance import differences, environment, source
 from mnist_jax.record import nested, reader, writer

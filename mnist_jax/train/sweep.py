@@ -19,7 +19,7 @@ from typing import Any
 import jax
 
 from mnist_jax import errors
-from mnist_jax.record import blobs, files, reader
+from mnist_jax.record import files, reader
 from mnist_jax.tracking import protocol, receipts, sync
 from mnist_jax.train import config as configs
 from mnist_jax.train import experiment, fit, profile, recorder, vectorize

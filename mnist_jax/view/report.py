@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mnist_jax import errors
-from mnist_jax.record import blobs, files, reader
+from mnist_jax.record import files, reader
 from mnist_jax.view import curves, html, sections
 
 STATIC = Path(__file__).parent / "static"  # style and script of the page
