@@ -151,6 +151,7 @@ class Status:
 
 
 Event = Environment | Source | Dataset | Hyperparameters | Metrics | Image | Artifact | Model | Text | Status
+AnyEvent = Event | Unknown  # as a record may hold it
 KINDS: dict[str, type] = {kind.__name__: kind for kind in
                           (Environment, Source, Dataset, Hyperparameters, Metrics, Image, Artifact, Model, Text, Status)}
 
@@ -175,7 +176,7 @@ class RunInfo:
         return None if not self.steps_per_epoch else step // self.steps_per_epoch
 
 
-def blobs(event: Event | Unknown) -> Iterator[Blob]:
+def blobs(event: AnyEvent) -> Iterator[Blob]:
     """Yield every blob that an event refers to."""
     match event:
         case Image(blob=blob) | Artifact(blob=blob) | Model(blob=blob):
@@ -184,12 +185,12 @@ def blobs(event: Event | Unknown) -> Iterator[Blob]:
             yield from files if patch is None else (patch, *files)
 
 
-def kind_of(event: Event | Unknown) -> str:
+def kind_of(event: AnyEvent) -> str:
     """Return the name of an event's kind."""
     return event.kind if isinstance(event, Unknown) else type(event).__name__
 
 
-def to_json(event: Event | Unknown) -> dict[str, Any]:
+def to_json(event: AnyEvent) -> dict[str, Any]:
     """Return the event as strict JSON values: non-finite floats become "NaN", "Infinity", "-Infinity"."""
     if isinstance(event, Unknown):
         return dict(event.fields)
@@ -199,7 +200,7 @@ def to_json(event: Event | Unknown) -> dict[str, Any]:
     return {field.name: _to_json(getattr(event, field.name)) for field in dataclasses.fields(event)}
 
 
-def from_json(kind: str, fields: Any) -> Event | Unknown:
+def from_json(kind: str, fields: Any) -> AnyEvent:
     """Return the event of `kind` that to_json wrote.
 
     Raises:

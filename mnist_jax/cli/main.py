@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from mnist_jax import __version__, errors, secrets
 from mnist_jax.cli import registry
 from mnist_jax.convert import importer, parquet
-from mnist_jax.record import catalog, reader
+from mnist_jax.record import catalog, reader, repair
 from mnist_jax.registry import store
 from mnist_jax.tracking import protocol, sync
 from mnist_jax.view import report, text
@@ -37,7 +36,14 @@ def parser() -> argparse.ArgumentParser:
     show_parser = commands.add_parser("show", help="a run and its results", epilog="example: mnist-jax show 20260101-12 --json")
     show_parser.add_argument("run", help=_RUN)
     show_parser.add_argument("--json", action="store_true", help="print one JSON object")
+    show_parser.add_argument("--salvage", action="store_true", help="read a damaged run up to the damage")
     show_parser.set_defaults(call=_show)
+
+    repair_parser = commands.add_parser("repair", help="write a clean run from what is whole of a damaged one",
+                                        epilog="example: mnist-jax repair runs/damaged --workdir=runs/saved")
+    repair_parser.add_argument("run", help=_RUN)
+    repair_parser.add_argument("--workdir", type=Path, required=True, help="the new run's directory")
+    repair_parser.set_defaults(call=_repair)
 
     report_parser = commands.add_parser("report", help="runs side by side, as one HTML file that works offline",
                                         epilog="example: mnist-jax report runs/20260101-* --html=report.html")
@@ -138,7 +144,7 @@ def _positive(value: str) -> int:
 
 def _list(parsed: argparse.Namespace) -> int:
     rows = catalog.list_runs(parsed.folder)
-    print(json.dumps(rows, indent=1) if parsed.json else secrets.printable_lines(catalog.table(rows) or ["no runs yet"]))
+    print(text.json_text(rows) if parsed.json else secrets.printable_lines(catalog.table(rows) or ["no runs yet"]))
     return 0
 
 
@@ -154,7 +160,7 @@ def _compare_trackers(parsed: argparse.Namespace) -> int:
     result = comparison.compare_trackers(parsed.evidence, parsed.run)
     if parsed.html:
         page.write_comparison(result, parsed.html)
-    print(json.dumps(comparison.as_json(result), indent=1) if parsed.json
+    print(text.json_text(comparison.as_json(result)) if parsed.json
           else secrets.printable_lines(list(comparison_text.lines(result))))
     if parsed.html and not parsed.json:
         print(parsed.html)
@@ -164,8 +170,15 @@ def _compare_trackers(parsed: argparse.Namespace) -> int:
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    facts = text.summary(parsed.run)
-    print(json.dumps(facts, indent=1) if parsed.json else text.text(facts))
+    facts = text.summary(parsed.run, parsed.salvage)
+    print(text.json_text(facts) if parsed.json else text.text(facts))
+    return 0
+
+
+def _repair(parsed: argparse.Namespace) -> int:
+    saved = repair.repair(parsed.run, parsed.workdir)
+    print(f"{saved.events} events{f' of {saved.sealed}' if saved.sealed else ''}, {len(saved.lost_files)} files lost")
+    print(secrets.printable_lines([*(f"lost: {name}" for name in saved.lost_files), str(saved.directory)]))
     return 0
 
 
@@ -199,7 +212,7 @@ def _reproduce(parsed: argparse.Namespace) -> int:
 
     verdict = reproduce.reproduce_run(parsed.run, steps=parsed.steps, tolerance=parsed.tolerance, workdir=parsed.workdir,
                                       changes=parsed.changes)
-    print(json.dumps(dataclasses.asdict(verdict), indent=1, default=str) if parsed.json
+    print(text.json_text(dataclasses.asdict(verdict)) if parsed.json
           else secrets.printable_lines([*verdict.lines(), str(verdict.directory)]))
     return 0 if verdict.holds else 1
 
@@ -209,7 +222,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
     predictions = predict.predict_images(predict.load_model(parsed.model, parsed.registry), parsed.images)
     if parsed.json:
-        print(json.dumps([dataclasses.asdict(each) for each in predictions], indent=1))
+        print(text.json_text([dataclasses.asdict(each) for each in predictions]))
     else:
         print(secrets.printable_lines([f"{each.path}: {each.label}  {max(each.probabilities):.1%}  ({each.model})"
                                        for each in predictions]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def add(commands: Any, run_help: str) -> None:
 def _list(parsed: argparse.Namespace) -> int:
     names = [parsed.name] if parsed.name else store.names(parsed.registry)
     versions = [version for name in names for version in store.versions(parsed.registry, name)]
-    print(json.dumps([text.version_facts(each) for each in versions], indent=1) if parsed.json
+    print(text.json_text([text.version_facts(each) for each in versions]) if parsed.json
           else text.versions_table(versions))
     return 0
 
@@ -69,7 +68,7 @@ def _note(parsed: argparse.Namespace) -> int:
 
 def _show(parsed: argparse.Namespace) -> int:
     version = store.find(parsed.registry, parsed.model)
-    print(json.dumps(text.version_facts(version), indent=1) if parsed.json else text.chain_page(version))
+    print(text.json_text(text.version_facts(version)) if parsed.json else text.chain_page(version))
     return 0
 
 

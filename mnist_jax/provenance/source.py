@@ -20,7 +20,7 @@ def source(write_blob: Callable[[bytes, str], events.Blob], script: Iterable[Pat
       write_blob: writes bytes under a name, such as RunWriter.blob.
       script: files to record beside this package, such as the script and its config.
     """
-    commit, branch, remote, dirty, patch = _git_facts(Path.cwd())
+    commit, branch, remote, dirty, patch = _git_facts()
     files, warnings = [], []
     for name, path in _files(script).items():
         content = path.read_bytes()
@@ -48,8 +48,12 @@ def _files(script: Iterable[Path]) -> dict[str, Path]:
     return files
 
 
-def _git_facts(folder: Path) -> tuple[str | None, str | None, str | None, bool, bytes]:
-    """Return commit, branch, remote, dirty and patch of the repository that holds a folder; None outside a repository."""
+def _git_facts() -> tuple[str | None, str | None, str | None, bool, bytes]:
+    """Return commit, branch, remote, dirty and patch of the working directory's repository; None where there is none."""
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return None, None, None, False, b""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
         return None, None, None, False, b""
@@ -73,5 +77,5 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def _short_name(path: Path) -> str:
     try:
         return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # elsewhere; or the working directory is gone
         return path.name

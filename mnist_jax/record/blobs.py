@@ -25,8 +25,8 @@ def write(directory: Path | files.Folder, data: bytes, name: str) -> events.Blob
                 folder.close()
     except OSError as error:
         where = directory if isinstance(directory, Path) else directory.path
-        raise errors.RecordError(f"{where / 'blobs' / digest}: cannot write {name!r} ({len(data)} bytes): {error.strerror}; free "
-                                 f"disk space or restore access") from error
+        raise errors.RecordError(f"{where / 'blobs' / digest}: cannot write {name!r} ({len(data)} bytes): {error.strerror}; "
+                                 f"free disk space or restore access") from error
     return events.Blob(digest, len(data), name)
 
 

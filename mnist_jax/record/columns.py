@@ -1,12 +1,13 @@
 """The series of a record as columns, folded from its lines; and a cache of them in a file that may be deleted at any time.
 
-A cache is used where the journal still has, at the offset up to which it was folded, the digest that it was folded at; lines that
-were appended since are read from there on. The bytes before that offset are not read again: `verify` reads them all.
+A cache is used where the journal still has, at the offset up to which it was folded, the digest that it was folded at; lines
+that were appended since are read from there on. The bytes before that offset are not read again: `verify` reads them all.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import hashlib
 import json
 import os
@@ -75,14 +76,6 @@ class Columns:
         """Return the unix times of a series' values, float64[N]. Raises KeyError."""
         return np.array(self._series[name][2], np.float64)
 
-    def save(self, folder: files.Folder) -> None:
-        """Write the cache into a run's folder. Raises OSError."""
-        head = {"count": self.count, "digest": self.digest, "size": self.size, "lines": len(self._lines),
-                "series": [[name, len(series[0])] for name, series in self._series.items()]}
-        body = b"".join([json.dumps(head).encode(), b"\n", self._lines.tobytes(),
-                         *(column.tobytes() for series in self._series.values() for column in series)])
-        folder.write(FILE, b"".join([_MAGIC, hashlib.sha256(body).digest(), body]), sync=False)
-
     def _add(self, event: Mapping[str, Any]) -> None:
         steps, times = array.array("q", event["steps"]), _floats(event["times"])
         for name, values in event["values"].items():
@@ -121,6 +114,16 @@ def load(directory: Path) -> Columns:
     except (OSError, ValueError, KeyError, TypeError, errors.RecordError):
         return Columns()
     return columns
+
+
+def save(directory: Path, columns: Columns) -> None:
+    """Write the cache of a run's columns, if its directory can be written to."""
+    head = {"count": columns.count, "digest": columns.digest, "size": columns.size, "lines": len(columns._lines),
+            "series": [[name, len(series[0])] for name, series in columns._series.items()]}
+    body = b"".join([json.dumps(head).encode(), b"\n", columns._lines.tobytes(),
+                     *(column.tobytes() for series in columns._series.values() for column in series)])
+    with contextlib.suppress(OSError):
+        files.write_atomically(directory / FILE, b"".join([_MAGIC, hashlib.sha256(body).digest(), body]), sync=False)
 
 
 def _floats(values: list[Any]) -> array.array:

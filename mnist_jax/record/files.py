@@ -45,7 +45,7 @@ class Folder:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def write(self, name: str, data: bytes, sync: bool = True) -> None:
-        """Write a file, "name" or "folder/name", so that a reader, or a crash, sees the old one or the new one and nothing between.
+        """Write a file, "name" or "folder/name"; a reader, or a crash, sees the old one or the new one and nothing between.
 
         Args:
           sync: wait until it is on disk; without it, a power failure may lose it.

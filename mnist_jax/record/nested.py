@@ -32,7 +32,13 @@ def normalized(config: Any) -> dict[str, Any]:
     group = _as_mapping(config)
     if group is None:
         raise errors.UserError(f"config: expected a mapping, a dataclass or a Namespace, found {type(config).__name__}")
-    return _group(group, "", 0)
+    result = _group(group, "", 0)
+    paths: set[str] = set()
+    for path, _ in flatten(result):
+        if path in paths:
+            raise errors.UserError(f"config.{path}: expected each dotted path once, found two settings of it; rename one")
+        paths.add(path)
+    return result
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -70,8 +76,8 @@ def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
 
 def _group(values: Mapping[Any, Any], prefix: str, depth: int) -> dict[str, Any]:
     if depth > _DEPTH:
-        raise errors.UserError(f"config.{prefix[:60]}...: expected at most {_DEPTH} groups inside each other, found more; a group "
-                               f"that contains itself, perhaps")
+        raise errors.UserError(f"config.{prefix[:60]}...: expected at most {_DEPTH} groups inside each other, found more; a "
+                               f"group that contains itself, perhaps")
     result: dict[str, Any] = {}
     for key, value in values.items():
         name = key.name if isinstance(key, enum.Enum) else str(key)
@@ -79,7 +85,7 @@ def _group(values: Mapping[Any, Any], prefix: str, depth: int) -> dict[str, Any]
         if not isinstance(key, str | int | float | bool | enum.Enum | None | np.generic):
             raise errors.UserError(f"config.{path}: expected a key that is text, found {type(key).__name__}")
         if name in result:
-            raise errors.UserError(f"config.{path}: expected each key once, found two keys that are {name!r} as text; rename one")
+            raise errors.UserError(f"config.{path}: expected each key once, found two that are {name!r} as text; rename one")
         group = _as_mapping(value)
         result[name] = _value(value, path, depth) if group is None else _group(group, f"{path}.", depth + 1)
     return result
@@ -114,5 +120,5 @@ def _value(value: Any, path: str, depth: int) -> Any:
                 raise errors.UserError(f"config.{path}: expected at most {_DEPTH} lists inside each other, found more")
             return [_value(item, f"{path}[{number}]", depth + 1) if _as_mapping(item) is None
                     else _group(_as_mapping(item) or {}, f"{path}[{number}].", depth + 1) for number, item in enumerate(value)]
-    raise errors.UserError(f"config.{path}: expected a value that JSON can hold, a path, an enum, a date or a numpy scalar, found "
-                           f"{type(value).__module__}.{type(value).__qualname__}; convert it")
+    raise errors.UserError(f"config.{path}: expected a value that JSON can hold, a path, an enum, a date or a numpy scalar, "
+                           f"found {type(value).__module__}.{type(value).__qualname__}; convert it")

@@ -20,7 +20,7 @@ class Entry:
 
     sequence: int
     time: float
-    event: events.Event | events.Unknown
+    event: events.AnyEvent
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -66,16 +66,17 @@ class RunRecord:
     @functools.cached_property
     def entries(self) -> list[Entry]:
         """Every event as it was recorded, in order. Those of metrics are read from the journal again."""
-        return list(itertools.islice(Follower(self.directory).new(), self.count))
+        return list(itertools.islice(Follower(self.directory).new(), self.count)) if self.count else []
 
     @property
-    def facts(self) -> list[events.Event | events.Unknown]:
+    def facts(self) -> list[events.AnyEvent]:
         """Every event but metrics, in order."""
         return [entry.event for entry in self.others]
 
     def of(self, kind: type) -> list[Any]:
         """Return the events of one kind, in order."""
-        return [entry.event for entry in (self.entries if kind is events.Metrics else self.others) if isinstance(entry.event, kind)]
+        entries = self.entries if kind is events.Metrics else self.others
+        return [entry.event for entry in entries if isinstance(entry.event, kind)]
 
     @overload
     def series(self) -> dict[str, columns.Points]: ...
@@ -119,12 +120,15 @@ def read(directory: Path | str, salvage: bool = False) -> RunRecord:
     try:
         if not salvage:
             folded = columns.load(directory)
+            cached = folded.size
             others += [_entry(path, each) for each in folded.other_lines(path)]
         others += [_entry(path, each) for each in folded.read(path)]
         sealed = fields.get("events")
         if sealed and fields["status"] != "running" and (folded.count, folded.digest) != (sealed["count"], sealed["sha256"]):
             raise errors.RecordError(f"{path}: damaged: expected the {sealed['count']} events that run.json seals, found "
                                      f"{folded.count} with another last digest")
+        if not salvage and folded.size - cached >= columns.CACHED_FROM:
+            columns.save(directory, folded)
     except errors.RecordError as error:
         if not salvage:
             raise errors.RecordError(f"{error}; what is whole can be read: mnist-jax show --salvage {directory}") from error

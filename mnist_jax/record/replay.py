@@ -1,8 +1,8 @@
 """What a run states a second time: dropped where it equals what is recorded, an error where it does not.
 
-Within a run that is the second value of a series at a step. A resumed run states all that it recorded after its checkpoint again:
-steps, series, the digests of the data and the model's parameters are compared bit for bit. Series that depend on the clock are
-not compared: of them the first value stays.
+Within a run that is the second value of a series at a step. A resumed run states all that it recorded after its checkpoint
+again: steps, series, the digests of the data and the model's parameters are compared bit for bit. Series that depend on the
+clock are not compared: of them the first value stays.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Replay:
         self._grown = True
         self._series.add(step, values)
 
-    def new(self, fact: events.Event) -> Iterator[events.Event]:
+    def new(self, fact: events.AnyEvent) -> Iterator[events.AnyEvent]:
         """Yield the event, or the rows of it, that are not recorded. Errors are those of new_values."""
         if isinstance(fact, events.Metrics):
             try:
@@ -59,7 +59,8 @@ class Replay:
             except series.Differs as error:
                 raise self._error(*error.args) from None
             for rows, values in groups:
-                yield events.Metrics(fact.steps[rows], {name: points[rows] for name, points in values.items()}, fact.times[rows])
+                yield events.Metrics(fact.steps[rows], {name: points[rows] for name, points in values.items()},
+                                     fact.times[rows])
             return
         key = _key(fact)
         before = self._facts.get(key) if key else None
@@ -68,7 +69,7 @@ class Replay:
         if before is None:
             yield fact
 
-    def add(self, fact: events.Event) -> None:
+    def add(self, fact: events.AnyEvent) -> None:
         """Note that an event was recorded."""
         if isinstance(fact, events.Metrics) and len(fact.steps):
             self._grown = True
@@ -78,13 +79,14 @@ class Replay:
         return reader.points(self._directory, name)
 
     def _is_ignored(self, name: str) -> bool:
-        return (self._resumed and not self._exact) or any(fnmatch.fnmatchcase(name, pattern) for pattern in self._run.nondeterministic)
+        ignored = any(fnmatch.fnmatchcase(name, pattern) for pattern in self._run.nondeterministic)
+        return ignored or (self._resumed and not self._exact)
 
     def _error(self, name: str, step: int, before: float, now: float) -> Exception:
         if self._resumed:
             return self._divergence(step, name, repr(before), repr(now))
-        return errors.UserError(f"{name!r}: expected one value at a step, found {now!r} at step {step}, where {before!r} is recorded; "
-                                f"log it at another step or under another name")
+        return errors.UserError(f"{name!r}: expected one value at a step, found {now!r} at step {step}, where {before!r} is "
+                                f"recorded; log it at another step or under another name")
 
     def _divergence(self, step: int, what: str, before: Any, now: Any) -> errors.RecordError:
         return errors.RecordError(
@@ -93,7 +95,7 @@ class Replay:
             f"train a child run: --parent={self._directory} with another --workdir")
 
 
-def _key(fact: events.Event | events.Unknown) -> tuple[Any, ...] | None:
+def _key(fact: events.AnyEvent) -> tuple[Any, ...] | None:
     """Return what identifies an event; None for metrics, and for events that may repeat."""
     match fact:
         case events.Environment() | events.Source() | events.Hyperparameters():
@@ -111,7 +113,7 @@ def _key(fact: events.Event | events.Unknown) -> tuple[Any, ...] | None:
     return None
 
 
-def _digest(fact: events.Event | events.Unknown) -> Any:
+def _digest(fact: events.AnyEvent) -> Any:
     match fact:
         case events.Dataset(digest=digest):
             return digest

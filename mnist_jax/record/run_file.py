@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,22 @@ from mnist_jax.record import files
 
 FORMAT = 2
 _LIMIT = 2**26  # bytes; a config may be long
+_LAST_SECOND = 253_402_300_800  # of the year 9999
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_TEXT, _TEXTS = ("text", lambda value: isinstance(value, str)), ("a list of texts", _is_texts)
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "id": _TEXT, "name": _TEXT, "description": _TEXT, "status": _TEXT, "command": _TEXTS, "tags": _TEXTS, "nondeterministic": _TEXTS,
+    "created": ("unix seconds", lambda value: isinstance(value, int | float) and 0 <= value < _LAST_SECOND),
+    "config": ("an object", lambda value: isinstance(value, dict)),
+    "parent": ("an id or null", lambda value: value is None or isinstance(value, str)),
+    "steps_per_epoch": ("a number or null", lambda value: value is None or (isinstance(value, int) and value > 0)),
+    "events": ("a seal or null", lambda value: value is None or (
+        isinstance(value, dict) and isinstance(value.get("count"), int) and isinstance(value.get("sha256"), str)))}
 
 
 def read(directory: Path) -> dict[str, Any]:
@@ -30,8 +47,15 @@ def read(directory: Path) -> dict[str, Any]:
         version = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
         raise errors.RecordError(f"{path}: expected record format {FORMAT}, found {version!r}")
     body = {key: value for key, value in fields.items() if key != "sha256"}
-    if fields.get("sha256") != digest(body):
+    try:
+        matches = fields.get("sha256") == digest(body)
+    except RecursionError:
+        matches = False
+    if not matches:
         raise errors.RecordError(f"{path}: damaged: its digest does not match its contents")
+    for name, (expected, holds) in _FIELDS.items():
+        if name not in fields or not holds(fields[name]):
+            raise errors.RecordError(f"{path}: damaged: expected {expected} as {name!r}, found {str(fields.get(name))[:80]!r}")
     return fields
 
 

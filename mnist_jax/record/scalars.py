@@ -1,4 +1,4 @@
-"""Names, steps and values of series as a record holds them: printable text, integers from 0 to 2**53, float64. Anything else is an
+"""Names, steps and values as a record holds them: printable text, integers from 0 to 2**53, float64. Anything else is an
 error, never a cast.
 """
 
@@ -25,7 +25,7 @@ def name(key: Any) -> str:
     """
     if type(key) is str and key and key.isprintable():
         return key
-    raise errors.UserError(f"metric: expected a name of printable text, found {_shown(key)}")
+    raise errors.UserError(f"name: expected printable text, found {_shown(key)}")
 
 
 def step(value: Any) -> int:
@@ -43,7 +43,8 @@ def step(value: Any) -> int:
                 raise TypeError
             number = operator.index(item)
         except TypeError:
-            raise errors.UserError(f"step: expected an integer, found {_shown(value)}; a step counts completed updates") from None
+            raise errors.UserError(f"step: expected an integer, found {_shown(value)}; a step counts completed "
+                                   f"updates") from None
     if not 0 <= number <= STEP_LIMIT:
         raise errors.UserError(f"step: expected an integer from 0 to 2**53, found {number}")
     return number

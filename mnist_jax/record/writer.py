@@ -63,7 +63,7 @@ class RunWriter:
                 self._replay.add_values(step, new)
             return new
 
-    def append(self, *facts: events.Event) -> list[events.Event]:
+    def append(self, *facts: events.AnyEvent) -> list[events.AnyEvent]:
         """Write events, all of them or, on an error, none; return those that were not recorded before.
 
         Metrics are on disk within a second, as those of `log`; other events when this returns.
@@ -92,7 +92,7 @@ class RunWriter:
         with self._mutex, self._writing():
             self._journal.sync()
 
-    def close(self, status: str | None = None, *facts: events.Event) -> None:
+    def close(self, status: str | None = None, *facts: events.AnyEvent) -> None:
         """Write last events and, with the number of events and the last digest, the status into run.json.
 
         What other threads have recorded before is sealed, too; what they record after is an error there. A second call, or one
@@ -132,14 +132,14 @@ class RunWriter:
         try:
             yield
         except journal.Closed as error:
-            raise errors.UserError(f"{self.directory}: the run cannot be recorded to: {error}; to add to a finished run, track it "
-                                   f"again with resume=True") from None
+            raise errors.UserError(f"{self.directory}: the run cannot be recorded to: {error}; to add to a finished run, track "
+                                   f"it again with resume=True") from None
         except OSError as error:
             raise errors.RecordError(f"{self._journal.path}: cannot record event {first} and what follows: {error.strerror}; "
                                      f"free disk space or restore access, then start the run again") from error
 
 
-def _fields(now: float, event: events.Event) -> dict[str, Any]:
+def _fields(now: float, event: events.AnyEvent) -> dict[str, Any]:
     return {"time": now, "kind": events.kind_of(event), "event": events.to_json(event)}
 
 

@@ -124,7 +124,7 @@ def _send(directory: Path, entries: Iterable[reader.Entry], tracker: protocol.Tr
     confirm()
 
 
-def _write(directory: Path, event: events.Event | events.Unknown, tracker: protocol.Tracker, sampler: sampling.Sampler,
+def _write(directory: Path, event: events.AnyEvent, tracker: protocol.Tracker, sampler: sampling.Sampler,
            limiter: sampling.RateLimiter) -> protocol.Receipt:
     """Write one event to the tracker; return its receipt."""
     if isinstance(event, events.Unknown):
@@ -151,7 +151,7 @@ def _write(directory: Path, event: events.Event | events.Unknown, tracker: proto
     return dataclasses.replace(first, count=count, total=total)
 
 
-def _upload_s(event: events.Event | events.Unknown) -> float:
+def _upload_s(event: events.AnyEvent) -> float:
     """Return the seconds that the upload of an event's files may take on a slow line."""
     return sum(blob.size for blob in events.blobs(event)) / _SLOW_BYTES_PER_S
 

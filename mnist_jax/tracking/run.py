@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
 import os
 import sys
 import time
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +21,7 @@ from typing import Any
 
 from mnist_jax import errors, events, secrets
 from mnist_jax.provenance import differences, environment, source
-from mnist_jax.record import nested, reader, writer
+from mnist_jax.record import names, nested, reader, scalars, writer
 from mnist_jax.tracking import protocol, receipts, sync
 
 
@@ -117,31 +115,33 @@ class Run:
         """Record an image, given as the bytes of a PNG file."""
         if not png.startswith(b"\x89PNG\r\n\x1a\n"):
             raise errors.UserError(f"image {name!r}: expected the bytes of a PNG file, found {png[:8]!r}; encode it first")
-        self.append(events.Image(name, step, self.blob(png, f"{Path(name).name}.png"), caption))
+        step = scalars.step(step)
+        self.append(events.Image(scalars.name(name), step, self.blob(png, f"{Path(name).name}.png"), caption))
 
     def artifact(self, name: str, file: Path | str | bytes, kind: str = "file",
                  metadata: Mapping[str, events.Scalar] | None = None) -> None:
         """Record a file, given by its path or as bytes."""
         data = file if isinstance(file, bytes) else Path(file).read_bytes()
         blob = self.blob(data, Path(name if isinstance(file, bytes) else file).name)
-        self.append(events.Artifact(name, blob, kind, dict(metadata or {})))
+        self.append(events.Artifact(scalars.name(name), blob, kind, dict(metadata or {})))
 
     def text(self, name: str, text: str, *, step: int) -> None:
         """Record a text."""
-        self.append(events.Text(name, step, text))
+        printable = text.encode("utf-8", "backslashreplace").decode()  # without lone surrogates
+        self.append(events.Text(scalars.name(name), scalars.step(step), printable))
 
     def close(self) -> None:
         """Record the status, end the record, and wait for the trackers, at most so long. A second call does nothing."""
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
+        _open_runs.discard(self)
         try:
             self._writer.close(self.status, events.Status(self._step, self.status))
         finally:
             self.sync = sync.finish(self._syncs)
             for line in receipts.incomplete_lines(self.directory, receipts.sync_statuses(self.directory), self._writer.count):
                 print(line, file=sys.stderr)
-
 
     def _fail(self, error: BaseException) -> None:
         """Record an error as the reason for which the run failed."""
@@ -159,7 +159,7 @@ def _is_signal(code: Any) -> bool:
     return isinstance(code, int) and code in (130, 143)
 
 
-_open_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_open_runs: set[Run] = set()
 
 
 @atexit.register
@@ -172,7 +172,7 @@ def _close_open_runs() -> None:
             run.close()
 
 
-def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protocol.Choice = "local",
+def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
           tracker_mode: str = "auto", workdir: str | Path | None = None, tags: Sequence[str] = (), description: str = "",
           parent: str | None = None, resume: bool = False, steps_per_epoch: int | None = None, command: Sequence[str] = (),
           script: Sequence[str | Path] = (), created: float | None = None,
@@ -180,7 +180,8 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
     """Start to record a run: its identity, environment, source and hyperparameters.
 
     Args:
-      config: hyperparameters, nested or not; recorded under their dotted names.
+      config: hyperparameters, nested or not: a mapping, a ConfigDict, a dataclass or a Namespace (record/nested.py says what
+        its values may be); recorded under their dotted names.
       tracker: comma-separated names, or third parties' objects; "local" is the record alone.
       tracker_mode: "offline", "online", or "auto": online where the tracker's credentials are in the environment.
       workdir: the run's directory; by default a new one, runs/<time>-<name>.
@@ -197,16 +198,13 @@ def track(name: str, config: Mapping[str, Any] | None = None, *, tracker: protoc
       UserError: the tracker or the directory is not as expected, or the config holds a credential.
       RecordError: the record cannot be written.
     """
-    values = dict(nested.flatten(config or {}))
+    settings = nested.normalized(config)
+    values = dict(nested.flatten(settings))
     secrets.refuse(values)
     destinations = protocol.destinations(tracker, tracker_mode)
     for line in [line for destination in destinations for line in destination.announcements()]:
         print(line, file=sys.stderr)
-    try:
-        json.dumps(dict(config or {}))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise errors.UserError(f"config: expected values that JSON can hold, found others ({error}); convert them") from error
-    info = events.RunInfo(writer.new_id(), name, created or time.time(), dict(config or {}),
+    info = events.RunInfo(writer.new_id(), name, created or time.time(), settings,
                           secrets.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
     machine = environment.environment()
     if existing_run or (resume and workdir and (Path(workdir) / "run.json").exists()):
@@ -237,7 +235,7 @@ def _changes(existing_run: reader.RunRecord, facts: Sequence[events.Event]) -> s
 
 
 def _new_directory(info: events.RunInfo) -> writer.RunWriter:
-    base = f"{time.strftime('%Y%m%d-%H%M%S')}-{info.name}"
+    base = f"{time.strftime('%Y%m%d-%H%M%S')}-{names.folder_name(info.name)}"
     for number in range(1, 10_000):
         directory = Path("runs").absolute() / (base if number == 1 else f"{base}-{number}")
         with contextlib.suppress(writer.DirectoryTaken):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,17 @@ from mnist_jax.registry import store
 from mnist_jax.tracking import receipts
 
 
-def summary(directory: Path) -> dict[str, Any]:
+def summary(directory: Path, salvage: bool = False) -> dict[str, Any]:
     """Return what `show --json` prints.
+
+    Args:
+      salvage: read a damaged run up to the damage.
 
     Raises:
       UserError: there is no run in the directory.
       RecordError: its record is damaged.
     """
-    record = reader.read(directory)
+    record = reader.read(directory, salvage)
     models = record.of(events.Model)
     environment = next(iter(record.of(events.Environment)), None)
     source = next(iter(record.of(events.Source)), None)
@@ -41,6 +45,19 @@ def summary(directory: Path) -> dict[str, Any]:
         "events": len(record.entries),
         "sync": {status.label: status.summary(len(record.entries)) for status in receipts.sync_statuses(directory)},
     }
+
+
+def json_text(value: Any) -> str:
+    """Return strict JSON: numbers that are not finite are the words "NaN", "Infinity" and "-Infinity", as in a record."""
+    return json.dumps(_strict(value), indent=1, allow_nan=False, default=str)
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return events.float_word(value)
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    return [_strict(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def text(facts: dict[str, Any]) -> str:

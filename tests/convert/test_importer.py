@@ -46,18 +46,18 @@ def offline_replica(directory: Path, name: str) -> Path:
     return directory / "sync" / f"{name}-offline"
 
 
-def without_times(event: events.Event) -> events.Event:
+def without_times(event: events.AnyEvent) -> events.AnyEvent:
     return events.Metrics(event.steps, event.values, event.steps * 0.0) if isinstance(event, events.Metrics) else event
 
 
-def comparable(recorded: list[events.Event], name: str) -> list:
+def comparable(recorded: list[events.AnyEvent], name: str) -> list:
     """Return events in a form in which NaN equals NaN; Comet keeps its own times."""
     kept = recorded if name == "neptune" else [without_times(event) for event in recorded]
     return [event if isinstance(event, events.Metrics)
             else (type(event).__name__, json.dumps(events.to_json(event), sort_keys=True)) for event in kept]
 
 
-def facts(recorded: reader.RunRecord) -> list[events.Event]:
+def facts(recorded: reader.RunRecord) -> list[events.AnyEvent]:
     """Return what a record states, without what the import itself said."""
     return [entry.event for entry in recorded.entries if not (isinstance(entry.event, events.Text)
                                                                and entry.event.name == "imported")]

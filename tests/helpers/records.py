@@ -1,5 +1,7 @@
 """Records to test with; and the series of one, as lists to read, and as bytes where bits are promised."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,15 @@ def bits_of(recorded: reader.RunRecord) -> dict[str, tuple[bytes, bytes]]:
 def point(step: int, name: str, value: float = 1.0) -> events.Metrics:
     """Return one value of one series, a second after 1970 began."""
     return events.Metrics(np.array([step]), {name: np.array([value])}, np.array([1.0]))
+
+
+def rewritten(directory: Path, record: reader.RunRecord, facts: Sequence[events.AnyEvent]) -> reader.RunRecord:
+    """Write a run that is another in all but its events; return its record."""
+    with writer.create(directory, record.run) as run_writer:
+        shutil.copytree(record.directory / "blobs", directory / "blobs", dirs_exist_ok=True)
+        run_writer.append(*facts)
+        run_writer.close(record.status)
+    return reader.read(directory)
 
 
 def short_run(directory: Path) -> Path:

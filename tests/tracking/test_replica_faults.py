@@ -53,7 +53,8 @@ def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
     return found
 
 
-def sync_half(served: tracker_servers.TrackerServer, whole: reader.RunRecord, recorder: writer.RunWriter) -> list[events.Event]:
+def sync_half(served: tracker_servers.TrackerServer, whole: reader.RunRecord,
+              recorder: writer.RunWriter) -> list[events.AnyEvent]:
     """Record and sync the first half of a run's events; return the others."""
     shutil.copytree(whole.directory / "blobs", recorder.directory / "blobs")
     facts = [entry.event for entry in whole.entries]

@@ -78,8 +78,8 @@ def test_wrong_use_is_reported_in_one_line(tmp_path):
         run.image("x", b"GIF89a", step=1)
     with pytest.raises(errors.UserError, match="choose another workdir"):
         mnist_jax.track("mine", workdir=tmp_path / "run")
-    with pytest.raises(errors.UserError, match="JSON can hold"):
-        mnist_jax.track("mine", {"path": tmp_path}, workdir=tmp_path / "other")
+    with pytest.raises(errors.UserError, match=r"config\.model\.layer: expected a value that JSON can hold"):
+        mnist_jax.track("mine", {"model": {"layer": object()}}, workdir=tmp_path / "other")
     with pytest.raises(errors.UserError, match="each tracker once"):
         mnist_jax.track("mine", tracker=[list_tracker.ListTracker(), list_tracker.ListTracker()], workdir=tmp_path / "other")
     assert not (tmp_path / "other").exists()
