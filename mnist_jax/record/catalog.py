@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax import errors
-from mnist_jax.record import reader, run_file
+from mnist_jax.record import run_file, summary
 
 DEFAULT = Path("runs")  # where `mnist-jax train` writes them
 
@@ -68,12 +68,12 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _row(directory: Path) -> dict[str, Any]:
     try:
-        record = reader.read(directory)
+        row = summary.read(directory)
     except (errors.RecordError, errors.UserError) as error:
-        return {"directory": str(directory), "id": _id(directory), "name": "", "status": "damaged", "created": 0.0, "steps": 0,
-                "metrics": {}, "problem": str(error)}
-    return {"directory": str(directory), "id": record.run.id, "name": record.run.name, "status": record.status,
-            "created": record.run.created, "steps": record.steps, "metrics": record.last()}
+        return {"directory": str(directory), "id": _id(directory), "name": "", "status": "damaged", "created": 0.0, "tags": [],
+                "steps": 0, "metrics": {}, "problem": str(error)}
+    return {**{name: row[name] for name in ("directory", "id", "name", "status", "created", "tags", "steps")},
+            "metrics": {name: series["last"] for name, series in row["series"].items()}}
 
 
 def _id(directory: Path) -> str:

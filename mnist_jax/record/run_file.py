@@ -25,7 +25,8 @@ def _is_texts(value: Any) -> bool:
 
 _TEXT, _TEXTS = ("text", lambda value: isinstance(value, str)), ("a list of texts", _is_texts)
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "id": _TEXT, "name": _TEXT, "description": _TEXT, "status": _TEXT, "command": _TEXTS, "tags": _TEXTS, "nondeterministic": _TEXTS,
+    "id": _TEXT, "name": _TEXT, "description": _TEXT, "status": _TEXT, "command": _TEXTS, "tags": _TEXTS,
+    "nondeterministic": _TEXTS,
     "created": ("unix seconds", lambda value: isinstance(value, int | float) and 0 <= value < _LAST_SECOND),
     "config": ("an object", lambda value: isinstance(value, dict)),
     "parent": ("an id or null", lambda value: value is None or isinstance(value, str)),

@@ -1,7 +1,7 @@
 """What a list says of a run, folded from its record; beside the journal in a file that may be deleted at any time.
 
-A summary is used where the journal still has, at the offset up to which it was folded, the digest that it was folded at, and where it
-is not longer. So a list decodes no events; it trusts the bytes before that offset, which `show` and `verify` read.
+A summary is used where the journal still has, at the offset up to which it was folded, the digest that it was folded at, and
+where it is not longer. So a list decodes no events; it trusts the bytes before that offset, which `show` and `verify` read.
 """
 
 from __future__ import annotations
@@ -35,16 +35,19 @@ def read(directory: Path) -> dict[str, Any]:
     if folded is None:
         folded = _fold(reader.read(directory))
         _save(directory, folded)
-    return {"directory": str(directory), **{name: fields[name] for name in ("id", "name", "created", "tags", "parent", "config")},
+    known = ("id", "name", "created", "tags", "parent", "config")
+    return {"directory": str(directory), **{name: fields[name] for name in known},
             "status": reader.status_of(directory, fields), "steps": folded["steps"], "events": folded["count"],
-            "series": {name: {key: _number(value) for key, value in series.items()} for name, series in folded["series"].items()}}
+            "series": {name: {key: _number(value) for key, value in series.items()}
+                       for name, series in folded["series"].items()}}
 
 
 def _fold(record: reader.RunRecord) -> dict[str, Any]:
     series = {}
     for name, (steps, values) in record.series().items():
         finite = values[np.isfinite(values)]
-        numbers = {"last": values[-1], "min": finite.min() if len(finite) else math.nan, "max": finite.max() if len(finite) else math.nan}
+        smallest, largest = (finite.min(), finite.max()) if len(finite) else (math.nan, math.nan)
+        numbers = {"last": values[-1], "min": smallest, "max": largest}
         series[name] = {**{key: float(number) if math.isfinite(number) else events.float_word(float(number))
                            for key, number in numbers.items()}, "count": len(steps)}
     return {"format": run_file.FORMAT, "count": record.count, "digest": record.digest, "size": record.folded.size,
