@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mnist_jax import errors, events
+from mnist_jax import errors, events, secrets
 
 FILE_BYTES = 2**30  # of one file
 TOTAL_BYTES = 2**33  # of everything that is read from one source
@@ -25,9 +25,6 @@ OUTSIDE = "files outside the folder, which --allow_outside reads where they stil
 STEP_LIMIT = 2**62
 
 WriteBlob = Callable[[bytes, str], events.Blob]  # writes bytes under a name and returns their address
-_CREDENTIAL = re.compile(r"(api_?key|api_?token|auth_?token|access_?token|secret|secret_?key|password|passwd)$", re.I)
-_IN_URL = re.compile(r"(?<=://)[^/\s@]+(?=@)")
-_IN_COMMAND = re.compile(r"((?:api_?key|token|secret|password|passwd)[=: ]\s*)[^\s\"',]+", re.I)
 _SHOWN = 12  # names in one line of the account
 
 
@@ -135,14 +132,14 @@ def text(data: bytes) -> str:
 
 def without_secrets(line: str) -> str:
     """Return a command line or an address with the credentials masked that can be recognised."""
-    return _IN_COMMAND.sub(r"\1***", _IN_URL.sub("***", line))
+    return secrets.mask(line)
 
 
 def parameter(name: str, value: Any, account: Account) -> Any:
     """Return the value of a parameter, masked where its name says that it is a credential."""
-    if isinstance(value, str) and value and _CREDENTIAL.search(name):
+    if isinstance(value, str) and value and secrets.is_credential(name):
         account.change("value masked, because its name is that of a credential", name)
-        return "***"
+        return secrets.MASK
     return value
 
 

@@ -31,10 +31,10 @@ def source(write_blob: Callable[[bytes, str], events.Blob], script: Iterable[Pat
             warnings.append(f"{name}, line {lines[0]}, may hold a credential, and source is recorded and synced; move it "
                             f"to the environment")
         files.append(write_blob(content, name))
-    if secrets.suspicious_lines("\n".join(line for line in patch.decode(errors="replace").split("\n") if line[:1] == "+")):
-        warnings.append("the uncommitted changes may hold a credential, and they are recorded and synced; move it to the "
-                        "environment")
-    patch_blob = write_blob(patch, "uncommitted.diff") if patch else None
+    if secrets.suspicious_lines("\n".join(line for line in patch.split("\n") if line[:1] == "+")):
+        warnings.append("the uncommitted changes may hold a credential, which is masked, and are recorded and synced; move "
+                        "it to the environment")
+    patch_blob = write_blob(secrets.mask(patch).encode()[:_PATCH_BYTES], "uncommitted.diff") if patch else None
     return events.Source(commit, branch, remote, dirty, patch_blob, tuple(files)), "; ".join(warnings)
 
 
@@ -48,21 +48,20 @@ def _files(script: Iterable[Path]) -> dict[str, Path]:
     return files
 
 
-def _git_facts() -> tuple[str | None, str | None, str | None, bool, bytes]:
+def _git_facts() -> tuple[str | None, str | None, str | None, bool, str]:
     """Return commit, branch, remote, dirty and patch of the working directory's repository; None where there is none."""
     try:
         folder = Path.cwd()
     except FileNotFoundError:  # it was removed
-        return None, None, None, False, b""
+        return None, None, None, False, ""
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:
-        return None, None, None, False, b""
+        return None, None, None, False, ""
     branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
     remote = _git(folder, "config", "--get", "remote.origin.url")
     changes = _git(folder, "status", "--porcelain") or ""
     patch = (_git(folder, "diff", "--no-color", "--no-ext-diff", "HEAD") or "") if changes else ""
-    remote = secrets.without_password(remote) if remote else None
-    return commit, branch, remote, bool(changes), secrets.mask(patch).encode()[:_PATCH_BYTES]
+    return commit, branch, secrets.mask(remote) if remote else None, bool(changes), patch[:_PATCH_BYTES + 4096]
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
