@@ -174,10 +174,12 @@ def printable_lines(lines: Sequence[str]) -> str:
 
 def warn(line: object) -> None:
     """Print a line to standard error. It never raises, whether that is closed, full, None or of another encoding."""
+    stream = sys.stderr
+    if stream is None:  # print would take standard output for it
+        return
     with contextlib.suppress(Exception):
-        text = printable(" ".join(str(line).splitlines()), 10_000)
-        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        print(text.encode(encoding, "replace").decode(encoding), file=sys.stderr, flush=True)
+        text, encoding = printable(" ".join(str(line).splitlines()), 10_000), getattr(stream, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
 
 
 def is_terminal(stream: object) -> bool:

@@ -196,8 +196,8 @@ def test_the_working_directory_is_no_password(monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "clean"), [
-   
-    (["--api_key=a", "--token", "b", "comet.api_key=c", "--epochs=3", "x=1"], ["--api_key=***", "--token", "***", "comet.api_key=***", "--epochs=3", "x=1"]),
+    (["--api_key=a", "--token", "b", "comet.api_key=c", "--epochs=3", "x=1"],
+     ["--api_key=***", "--token", "***", "comet.api_key=***", "--epochs=3", "x=1"]),
     (["--pat", "X", "y"], ["--pat", "***", "y"]), (["--token", "--epochs=3"], ["--token", "--epochs=3"]),
     (["--header=Authorization: Bearer abcdef"], ["--header=Authorization: Bearer ***"]),
     (["-H", "X-Api-Key: abc"], ["-H", "X-Api-Key: ***"]), (["https://h/?api_key=a"], ["https://h/?api_key=***"]),

@@ -7,8 +7,9 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from mnist_jax import __version__, errors, secrets
+from mnist_jax import __version__, cli, secrets
 from mnist_jax.cli import registry
 from mnist_jax.convert import importer, parquet
 from mnist_jax.record import catalog, reader, repair
@@ -21,8 +22,8 @@ _RUN = "a run's directory, or the beginning of the name or id of one in ./runs"
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="mnist-jax", description=__doc__,
-                                     epilog="example: mnist-jax show runs/20260101-120000-cnn-digits --json")
+    parser = _Parser(prog="mnist-jax", description=__doc__,
+                     epilog="example: mnist-jax show runs/20260101-120000-cnn-digits --json")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -116,24 +117,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from mnist_jax.cli import train
 
         train.run_as_program([sys.argv[0], *arguments[1:]])
+    return cli.exit_code("mnist-jax", lambda: _call(arguments))
+
+
+def _call(arguments: Sequence[str]) -> int:
     parsed = parser().parse_args(arguments)
-    try:
-        if getattr(parsed, "run", None) is not None:
-            parsed.run = catalog.find(parsed.run)
-        return parsed.call(parsed)
-    except errors.UserError as error:
-        print(f"mnist-jax: {error}", file=sys.stderr)
-        return 2
-    except errors.RecordError as error:
-        print(f"mnist-jax: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        return 0  # the reader, such as head, has closed the pipe
-    except KeyboardInterrupt:
-        return 130
-    except OSError as error:
-        print(f"mnist-jax: {error}; free disk space or restore access", file=sys.stderr)
-        return 2
+    if getattr(parsed, "run", None) is not None:
+        parsed.run = catalog.find(parsed.run)
+    return parsed.call(parsed)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        for line in [*self.format_usage().splitlines(), f"{self.prog}: error: {message}"]:
+            secrets.warn(line)
+        sys.exit(2)
 
 
 def _positive(value: str) -> int:
@@ -144,12 +142,12 @@ def _positive(value: str) -> int:
 
 def _list(parsed: argparse.Namespace) -> int:
     rows = catalog.list_runs(parsed.folder)
-    print(text.json_text(rows) if parsed.json else secrets.printable_lines(catalog.table(rows) or ["no runs yet"]))
+    cli.say(text.json_text(rows) if parsed.json else "\n".join(catalog.table(rows) or ["no runs yet"]))
     return 0
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    print(report.write_report([catalog.find(name) for name in parsed.runs], parsed.html))
+    cli.say(str(report.write_report([catalog.find(name) for name in parsed.runs], parsed.html)))
     return 0
 
 
@@ -160,25 +158,24 @@ def _compare_trackers(parsed: argparse.Namespace) -> int:
     result = comparison.compare_trackers(parsed.evidence, parsed.run)
     if parsed.html:
         page.write_comparison(result, parsed.html)
-    print(text.json_text(comparison.as_json(result)) if parsed.json
-          else secrets.printable_lines(list(comparison_text.lines(result))))
+    cli.say(text.json_text(comparison.as_json(result)) if parsed.json else "\n".join(comparison_text.lines(result)))
     if parsed.html and not parsed.json:
-        print(parsed.html)
+        cli.say(str(parsed.html))
     for problem in result.problems:
-        print(f"mnist-jax: {problem}; results that depend on it are not shown", file=sys.stderr)
+        secrets.warn(f"mnist-jax: {problem}; results that depend on it are not shown")
     return 1 if result.problems else 0
 
 
 def _show(parsed: argparse.Namespace) -> int:
     facts = text.summary(parsed.run, parsed.salvage)
-    print(text.json_text(facts) if parsed.json else text.text(facts))
+    cli.say(text.json_text(facts) if parsed.json else text.text(facts))
     return 0
 
 
 def _repair(parsed: argparse.Namespace) -> int:
     saved = repair.repair(parsed.run, parsed.workdir)
-    print(f"{saved.events} events{f' of {saved.sealed}' if saved.sealed else ''}, {len(saved.lost_files)} files lost")
-    print(secrets.printable_lines([*(f"lost: {name}" for name in saved.lost_files), str(saved.directory)]))
+    counts = f"{saved.events} events{f' of {saved.sealed}' if saved.sealed else ''}, {len(saved.lost_files)} files lost"
+    cli.say("\n".join([counts, *(f"lost: {name}" for name in saved.lost_files), str(saved.directory)]))
     return 0
 
 
@@ -186,24 +183,25 @@ def _sync(parsed: argparse.Namespace) -> int:
     complete, event_count = True, len(reader.read(parsed.run).entries)
     for status in sync.sync(parsed.run, parsed.tracker, parsed.tracker_mode):
         state = status.summary(event_count)
-        print(f"{status.label}: {text.sync_line(state)}")
+        cli.say(secrets.printable(f"{status.label}: {text.sync_line(state)}"))
         complete &= state["state"] == "complete" and not state["failed"]
     return 0 if complete else 1
 
 
 def _import(parsed: argparse.Namespace) -> int:
     result = importer.import_run(parsed.path, parsed.workdir, allow_outside=parsed.allow_outside)
-    print(f"{result.run.name or result.run.id}: {result.status}, {result.event_count} events")
+    name = secrets.printable(result.run.name or result.run.id, 500)
+    cli.say(f"{name}: {result.status}, {result.event_count} events")
     for word, lines in (("skipped", result.skipped), ("changed", result.changed)):
         for line in lines:
-            print(secrets.printable(f"{word}: {line}"))
-    print(result.directory)
+            cli.say(secrets.printable(f"{word}: {line}"))
+    cli.say(str(result.directory))
     return 0
 
 
 def _export(parsed: argparse.Namespace) -> int:
     for path in parquet.export_parquet(parsed.run, parsed.parquet):
-        print(path)
+        cli.say(str(path))
     return 0
 
 
@@ -212,8 +210,8 @@ def _reproduce(parsed: argparse.Namespace) -> int:
 
     verdict = reproduce.reproduce_run(parsed.run, steps=parsed.steps, tolerance=parsed.tolerance, workdir=parsed.workdir,
                                       changes=parsed.changes)
-    print(text.json_text(dataclasses.asdict(verdict)) if parsed.json
-          else secrets.printable_lines([*verdict.lines(), str(verdict.directory)]))
+    cli.say(text.json_text(dataclasses.asdict(verdict)) if parsed.json
+            else "\n".join([*verdict.lines(), str(verdict.directory)]))
     return 0 if verdict.holds else 1
 
 
@@ -222,8 +220,8 @@ def _predict(parsed: argparse.Namespace) -> int:
 
     predictions = predict.predict_images(predict.load_model(parsed.model, parsed.registry), parsed.images)
     if parsed.json:
-        print(text.json_text([dataclasses.asdict(each) for each in predictions]))
+        cli.say(text.json_text([dataclasses.asdict(each) for each in predictions]))
     else:
-        print(secrets.printable_lines([f"{each.path}: {each.label}  {max(each.probabilities):.1%}  ({each.model})"
-                                       for each in predictions]))
+        cli.say("\n".join(secrets.printable(f"{each.path}: {each.label}  {max(each.probabilities):.1%}  ({each.model})")
+                          for each in predictions))
     return 0

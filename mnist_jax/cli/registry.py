@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mnist_jax import secrets
+from mnist_jax import cli
 from mnist_jax.registry import lineage, store
 from mnist_jax.view import text
 
@@ -45,8 +45,8 @@ def add(commands: Any, run_help: str) -> None:
 def _list(parsed: argparse.Namespace) -> int:
     names = [parsed.name] if parsed.name else store.names(parsed.registry)
     versions = [version for name in names for version in store.versions(parsed.registry, name)]
-    print(text.json_text([text.version_facts(each) for each in versions]) if parsed.json
-          else text.versions_table(versions))
+    cli.say(text.json_text([text.version_facts(each) for each in versions]) if parsed.json
+            else text.versions_table(versions))
     return 0
 
 
@@ -68,7 +68,7 @@ def _note(parsed: argparse.Namespace) -> int:
 
 def _show(parsed: argparse.Namespace) -> int:
     version = store.find(parsed.registry, parsed.model)
-    print(text.json_text(text.version_facts(version)) if parsed.json else text.chain_page(version))
+    cli.say(text.json_text(text.version_facts(version)) if parsed.json else text.chain_page(version))
     return 0
 
 
@@ -77,10 +77,10 @@ def _verify(parsed: argparse.Namespace) -> int:
     problems = store.problems(parsed.registry, parsed.model)
     if not problems:
         problems = lineage.data_problems(version.chain["run"]["directory"])
-    print(secrets.printable_lines(problems or [f"{version.name} version {version.version}: every digest of its chain matches"]))
+    cli.say("\n".join(problems or [f"{version.name} version {version.version}: every digest of its chain matches"]))
     return 1 if problems else 0
 
 
 def _print_version(version: store.Version) -> int:
-    print(text.versions_table([version]))
+    cli.say(text.versions_table([version]))
     return 0

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -40,22 +39,13 @@ def run_as_program(arguments: list[str] | None = None) -> None:
     Args:
       arguments: the program's name and its flags, by default sys.argv.
     """
-    try:
-        app.run(_main, argv=arguments or sys.argv, flags_parser=_parse)
-    except errors.UserError as error:
-        print(f"mnist-jax train: {error}", file=sys.stderr)
-        sys.exit(2)
-    except errors.RecordError as error:
-        print(f"mnist-jax train: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(cli.exit_code("mnist-jax train", lambda: app.run(_main, argv=arguments or sys.argv, flags_parser=_parse)))
 
 
 def _parse(arguments: list[str]) -> list[str]:
     """Parse the flags; every mistake in them is a UserError."""
     if {"--help", "-h", "-help"} & set(arguments):
-        print(f"{__doc__}\n{flags.FLAGS.module_help(__name__)}")
+        cli.say(f"{__doc__}\n{flags.FLAGS.module_help(__name__)}")
         sys.exit(0)
     config = next((argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")), None)
     try:
@@ -92,19 +82,11 @@ def _main(arguments: list[str]) -> int:
             raise errors.UserError("--parent: expected a single run's config, found a sweep's")
         sweep_result = sweep.sweep(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                                    script=script, command=sys.argv, started=cli.STARTED)
-        _print(text.sweep_table(sweep_result.directory, sweep_result.seconds))
+        cli.say(text.sweep_table(sweep_result.directory, sweep_result.seconds))
         return 0 if sweep_result.status == "finished" else 1
     result = experiment.run(_CONFIG.value, tracker=_TRACKER.value, tracker_mode=_MODE.value, workdir=_WORKDIR.value,
                             parent=_PARENT.value, profile_to=_PROFILE.value, script=script, command=sys.argv,
                             started=cli.STARTED)
     if devices.is_primary():
-        _print(text.result_table(result.directory, result.status, result.metrics, result.seconds, result.events, result.sync))
+        cli.say(text.result_table(result.directory, result.status, result.metrics, result.seconds, result.events, result.sync))
     return 0 if result.status == "finished" else 1
-
-
-def _print(table: str) -> None:
-    """Print the results; that nobody reads them, as after `| head`, changes nothing about the run."""
-    try:
-        print(table, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at the exit succeeds

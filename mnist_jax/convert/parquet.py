@@ -62,7 +62,8 @@ def export_parquet(directory: Path | str, folder: Path | str, project: str = PRO
         rows = _rows(record, files, folder / "files")
         while batch := _batch(rows, {"project_id": project, "run_id": record.run.id}):
             path = data / f"{_safe(record.run.id)}_part_{len(paths)}.parquet.tmp"
-            with pyarrow.parquet.ParquetWriter(path, schema, compression="snappy") as writer:
+            # A file, since pyarrow takes no path with bytes that are not UTF-8.
+            with path.open("wb") as file, pyarrow.parquet.ParquetWriter(file, schema, compression="snappy") as writer:
                 while batch:
                     writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
                     if path.stat().st_size > _FILE_BYTES:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax import errors
+from mnist_jax import errors, secrets
 from mnist_jax.data import idx
 
 Arrays = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> uint8[N, 28, 28, 1], int32[N]
@@ -168,7 +168,7 @@ def _download(name: str) -> RawData:
     try:
         if sum(path.is_file() and ".tmp." not in str(path) for path in folder.rglob("*.gz")) < len(idx.FILES) * 2:
             urllib.request.urlopen(urllib.request.Request(addresses["test"][1], method="HEAD"), timeout=_REACHABLE_S)
-        if not sys.stderr.isatty():
+        if not secrets.is_terminal(sys.stderr):
             tfds.disable_progress_bar()
         manager = tfds.download.DownloadManager(download_dir=folder, url_infos=builder.url_infos,
                                                 force_checksums_validation=True)

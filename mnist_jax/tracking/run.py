@@ -141,7 +141,7 @@ class Run:
         finally:
             self.sync = sync.finish(self._syncs)
             for line in receipts.incomplete_lines(self.directory, receipts.sync_statuses(self.directory), self._writer.count):
-                print(line, file=sys.stderr)
+                secrets.warn(line)
 
     def _fail(self, error: BaseException) -> None:
         """Record an error as the reason for which the run failed."""
@@ -203,7 +203,7 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
     secrets.refuse(values)
     destinations = protocol.destinations(tracker, tracker_mode)
     for line in [line for destination in destinations for line in destination.announcements()]:
-        print(line, file=sys.stderr)
+        secrets.warn(line)
     info = events.RunInfo(writer.new_id(), name, created or time.time(), settings,
                           secrets.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
     machine = environment.environment()
@@ -218,11 +218,11 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
         stack.enter_context(run)
         code, warnings = source.source(run.blob, [Path(path) for path in script])
         if warnings:
-            print(f"warning: {warnings}", file=sys.stderr)
+            secrets.warn(f"warning: {warnings}")
         run.append(events.Status(run._step, "running"), machine, code, *([events.Text("warning", 0, warnings)] if warnings
                                                                               else []), events.Hyperparameters(values))
         if existing_run and (changes := _changes(existing_run, [machine, code])):
-            print(f"warning: since this run started, {changes}; its bits may differ", file=sys.stderr)
+            secrets.warn(f"warning: since this run started, {changes}; its bits may differ")
             run.text("warning", f"resumed after {changes}", step=run._step)
         stack.pop_all()
     return run

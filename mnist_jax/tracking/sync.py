@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mnist_jax import errors
+from mnist_jax import errors, secrets
 from mnist_jax.tracking import protocol, receipts, replica, worker
 
 NO_PROGRESS_S = 10.0  # at the end of a run, a sync without progress for so long is stopped
@@ -102,7 +102,7 @@ def start(directory: Path, destinations: Sequence[protocol.Destination]) -> list
         try:
             started.append((SyncThread if destination.tracker_object else SyncProcess)(directory, destination))
         except OSError as error:
-            print(f"warning: {destination.label}: not synced, because its process did not start: {error}", file=sys.stderr)
+            secrets.warn(f"warning: {destination.label}: not synced, because its process did not start: {error}")
     return started
 
 
@@ -151,7 +151,7 @@ def sync(directory: Path | str, tracker: protocol.Choice, tracker_mode: str = "a
         raise errors.UserError(f"--tracker: expected some of {', '.join(protocol.BACKENDS)}, found local; name one of them")
     for destination in destinations:
         for line in destination.announcements():
-            print(line, file=sys.stderr)
+            secrets.warn(line)
         with receipts.locked(receipts.log_path(directory, destination.label)):
             pass  # a busy replica is an error here, not in the log of a child process
     return finish(start(directory, destinations), PATIENCE_S, float("inf"))

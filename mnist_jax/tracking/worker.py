@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from mnist_jax import secrets
 from mnist_jax.tracking import protocol, receipts, replica
 
 PARENT = "MNIST_JAX_PARENT"  # the variable with the pid of the run
@@ -69,7 +70,8 @@ def _attempt(directory: Path, destination: protocol.Destination, run_ended: Call
         except receipts.Busy:
             code = _BUSY
         except BaseException:
-            traceback.print_exc()  # into the log of the process
+            for line in secrets.mask(traceback.format_exc()).split("\n"):
+                secrets.warn(line)  # into the log of the process
         finally:
             sys.stdout.flush()
             os._exit(code)  # without the client's exit hooks, which wait for a server that is gone

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -103,7 +102,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
         workdir and (Path(workdir) / "run.json").exists()) else None)
     if devices.any_of(existing_run is not None and existing_run.status in ENDED):
         if existing_run:
-            print(f"{workdir}: this run is {existing_run.status} already; nothing is trained", file=sys.stderr)
+            secrets.warn(f"{workdir}: this run is {existing_run.status} already; nothing is trained")
         return _result_of(existing_run) if existing_run else Result(Path(workdir or ""), "finished", {}, 0.0, 0, ())
     startup.mark("devices")
     prepared = fit.prepare(experiment, [existing_run] if existing_run else [])
@@ -121,7 +120,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
     if profile_to and primary:
         table = startup.table(finished_run.last)
         Path(profile_to, "startup.txt").write_text(f"{table}\n")
-        print(table)
+        print(secrets.printable_lines(table.split("\n")))
     return Result(finished_run.directory, finished_run.status, finished_run.last, time.time() - started,
                   finished_run.event_count, tuple(finished_run.sync))
 
@@ -194,7 +193,7 @@ def _result_of(record: reader.RunRecord) -> Result:
 
 def _print_how_to_resume(stop_signals: signals.Signals, members: Sequence[fit.MemberRun], workdir: Path | None) -> None:
     if stop_signals.received and any(member.run.status == "interrupted" for member in members):
-        print(f"interrupted; the same command with --workdir={workdir or members[0].run.directory} resumes", file=sys.stderr)
+        secrets.warn(f"interrupted; the same command with --workdir={workdir or members[0].run.directory} resumes")
 
 
 def _recorded_step(plan: Plan) -> int:

@@ -5,7 +5,6 @@ stop if requested; then evaluate.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 import zipfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mnist_jax import errors, events
+from mnist_jax import errors, events, secrets
 from mnist_jax.data import splits
 from mnist_jax.record import arrays, checkpoint, reader
 from mnist_jax.tracking import run as tracking_run
@@ -109,10 +108,10 @@ def _restore(members: Sequence[MemberRun], program: step.Program) -> tuple[list[
     checkpoints, damaged = checkpoint.common([member.run.directory for member in members],
                                              [member.recorded_step for member in members])
     for line in damaged:
-        print(f"warning: {line}; it is skipped, and the checkpoint before it is used", file=sys.stderr)
+        secrets.warn(f"warning: {line}; it is skipped, and the checkpoint before it is used")
     first_step = devices.from_primary(checkpoints[0].step if checkpoints else 0)
     if first_step and devices.is_primary():
-        print(f"resuming from step {first_step:,} of {program.steps:,}", file=sys.stderr)
+        secrets.warn(f"resuming from step {first_step:,} of {program.steps:,}")
     saved: list[checkpoint.Checkpoint | None] = [*checkpoints] if checkpoints else [None] * len(members)
     states = [_member(program, member.experiment, first_step, each) for member, each in zip(members, saved, strict=True)]
     return states, first_step

@@ -226,3 +226,31 @@ def test_the_time_that_tracking_takes_includes_the_source(tmp_path, monkeypatch)
     monkeypatch.setattr(blobs, "write", slow)
     with mnist_jax.track("mine", workdir=tmp_path / "run") as run:
         assert len(spent) > 50 and run.tracking_seconds >= sum(spent)
+
+
+@pytest.mark.parametrize("stderr", ["None", "open('/dev/full', 'w', buffering=1)", "closed"])
+def test_standard_error_that_is_closed_or_full_costs_no_run(tmp_path, stderr):
+    """Auto mode prints the mode, a credential in the source a warning, and an incomplete replica a command."""
+    code = f"""
+import io, sys
+import mnist_jax
+closed = io.StringIO(); closed.close()
+sys.stderr = {stderr}
+with mnist_jax.track("mine", tracker="neptune", workdir="run", script=["leaky.py"]) as run:
+    run.log({{"x": 1.0}}, step=1)
+print(run.status)
+"""
+    (tmp_path / "leaky.py").write_text("API_KEY = 'abcdef0123456789'\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                          env={**os.environ, "PYTHONPATH": str(Path(mnist_jax.__file__).parents[1])})
+    assert done.stdout == "finished\n", done.stderr
+    assert reader.read(tmp_path / "run").status == "finished"
+
+
+def test_a_warning_cannot_steer_a_terminal(tmp_path, capsys):
+    script = tmp_path / "leaky\x1b[2J.py"
+    script.write_text("API_KEY = 'abcdef0123456789'\n")
+    with mnist_jax.track("mine", workdir=tmp_path / "run", script=[script]):
+        pass
+    printed = capsys.readouterr().err
+    assert "leaky?[2J.py, line 1, may hold a credential" in printed and "\x1b" not in printed
