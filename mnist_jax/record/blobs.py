@@ -38,7 +38,7 @@ def read(directory: Path, blob: events.Blob) -> bytes:
     """
     address = path(directory, blob)
     try:
-        data = files.read(address, max(blob.size, 0))
+        data = files.read(address, max(blob.size, 0), follow=False)
     except OSError as error:
         raise errors.RecordError(f"{address}: expected the bytes of {blob.name!r}: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != blob.sha256:

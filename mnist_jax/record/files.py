@@ -1,5 +1,5 @@
-"""The files of a run's directory, which anybody may have made: regular files alone, of a bounded size, opened without following
-links and without waiting.
+"""The files of a run's directory, which anybody may have made: regular files alone, of a bounded size, opened without
+waiting.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from pathlib import Path
 LIMIT = 2**33  # bytes; a blob may be a large model
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: Path, follow: bool = True) -> int:
     """Return a file descriptor for reading.
 
+    Args:
+      follow: whether the file may be reached by a link.
+
     Raises:
-      OSError: it cannot be opened; or it is a link, a folder, a FIFO or a device.
+      OSError: it cannot be opened; or it is a folder, a FIFO or a device.
     """
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(None, "expected a regular file, found something else", str(path))
     return file
 
 
-def read(path: Path, limit: int = LIMIT) -> bytes:
-    """Return the bytes of a regular file of at most `limit` bytes. Raises OSError."""
-    with os.fdopen(open_regular(path), "rb") as file:
+def read(path: Path, limit: int = LIMIT, follow: bool = True) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes. Arguments and errors are those of open_regular."""
+    with os.fdopen(open_regular(path, follow), "rb") as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(None, f"expected at most {limit:,} bytes, found {os.fstat(file.fileno()).st_size:,}", str(path))
         data = file.read(limit + 1)

@@ -245,7 +245,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _lock(path: Path, patience_s: float) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
     deadline = time.monotonic() + patience_s
     while True:
         try:

@@ -23,8 +23,8 @@ _LIMIT = 2**26  # bytes
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Return the summary of a run: directory, id, name, status, created, tags, parent, config, steps, events; and last, min, max
-    and count of every metric.
+    """Return the summary of a run: directory, id, name, status, created, tags, parent, config, steps, events; and last, min,
+    max and count of every metric.
 
     Raises:
       UserError: there is no run.

@@ -82,7 +82,9 @@ def test_a_worker_that_outlives_its_killed_parent_keeps_no_lock(tmp_path):
 
 def test_a_thread_that_records_while_the_run_closes_is_sealed_or_gets_an_error(tmp_path):
     for number in range(10):
-        run, accepted, refused = mnist_jax.track("mine", workdir=tmp_path / str(number)), [], []
+        run = mnist_jax.track("mine", workdir=tmp_path / str(number))
+        accepted: list[int] = []
+        refused: list[str] = []
 
         def monitor(run=run, accepted=accepted, refused=refused) -> None:
             for step in range(1, 100_000):
