@@ -75,7 +75,7 @@ class RunRecord:
 
     def of(self, kind: type) -> list[Any]:
         """Return the events of one kind, in order."""
-        entries = self.entries if kind is events.Metrics else self.others
+        entries = self.entries if issubclass(events.Metrics, kind) else self.others
         return [entry.event for entry in entries if isinstance(entry.event, kind)]
 
     @overload
