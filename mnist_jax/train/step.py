@@ -1,10 +1,12 @@
 """Training and evaluation as pure functions over pytrees, compiled an epoch at a time.
 
-Order and dropout are functions of (key, epoch, step), so there is no iterator and no generator to carry or to save.
+Order and dropout are functions of (key, epoch, step), so there is no iterator and no generator to carry or to save. The generator
+is the program's, threefry2x32 and partitionable, whatever the environment or jax.config ask for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -21,6 +23,18 @@ from mnist_jax.train import augmentation, config, convolution, devices, models
 _EVALUATION_BATCH = 1_000
 # Without it a GPU adds up in whatever order its threads come, and neither a repeated nor a resumed run has the same bits.
 _DETERMINISTIC = {"gpu": (("xla_gpu_deterministic_ops", "True"),)}
+_PURPOSES = ("parameters", "order", "dropout", "augmentation")  # each has a stream of its own
+
+
+def _own_generator(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a traced function that draws: what it draws is partitionable, as jax's default has been since 0.5."""
+    @functools.wraps(function)
+    def traced(*arguments: Any, **settings: Any) -> Any:
+        partitionable: Any = getattr(jax, "threefry_partitionable", contextlib.nullcontext)  # without the setting, it always is
+        with partitionable(True):
+            return function(*arguments, **settings)
+
+    return traced
 
 
 class Hyper(NamedTuple):
@@ -111,6 +125,7 @@ def hyper(optimizer: config.OptimizerConfig) -> Hyper:
     return Hyper(*jax.device_put([np.float32(value) for value in values]))
 
 
+@_own_generator
 def init(program: Program, hyper: Hyper, seed: jax.Array) -> State:
     """Return the state before the first update."""
     images = jnp.zeros((1, *models.IMAGE_SHAPE), jnp.uint8)
@@ -119,6 +134,7 @@ def init(program: Program, hyper: Hyper, seed: jax.Array) -> State:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@_own_generator
 def permutation(examples: int, seed: jax.Array, epoch: jax.Array) -> jax.Array:
     """Return the order of an epoch, int32[examples]: every example once."""
     return jax.random.permutation(jax.random.fold_in(_stream(seed, "order"), epoch), examples)
@@ -150,6 +166,7 @@ def train_epoch(program: Program, hyper: Hyper, state: State, metrics: jax.Array
         return devices.whole(program.mesh, (state, metrics, jnp.where(done, metrics, 0).sum(0) / jnp.maximum(updates, 1)))
 
 
+@_own_generator
 def train_step(program: Program, hyper: Hyper, state: State, seed: jax.Array, batch: Data) -> tuple[State, jax.Array]:
     """Return the state after one update, and its loss and accuracy as float32[2]."""
     dropout = jax.random.fold_in(_stream(seed, "dropout"), state.step)
@@ -218,4 +235,5 @@ def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:
 
 def _stream(seed: jax.Array, purpose: str) -> jax.Array:
     """Return the key of one purpose; no two purposes share one."""
-    return jax.random.fold_in(jax.random.key(seed), ("parameters", "order", "dropout", "augmentation").index(purpose))
+    key = jax.random.wrap_key_data(jnp.stack([jnp.uint32(0), seed]), impl="threefry2x32")  # jax.random.key adds an offset of jax.config
+    return jax.random.fold_in(key, _PURPOSES.index(purpose))
