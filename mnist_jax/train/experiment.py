@@ -22,7 +22,7 @@ from mnist_jax.registry import lineage
 from mnist_jax.tracking import protocol, receipts
 from mnist_jax.tracking import run as tracking_run
 from mnist_jax.train import config as configs
-from mnist_jax.train import devices, fit, profile, recorder, signals, step
+from mnist_jax.train import devices, fit, profile, recorder, signals
 
 ENDED = ("finished", "diverged")  # the statuses of a run that is not resumed
 _REPRODUCTION = "reproduction"  # tag of a run that repeats its parent from the beginning
@@ -107,7 +107,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
     startup.mark("devices")
     prepared = fit.prepare(experiment, [existing_run] if existing_run else [])
     startup.mark("data")
-    parent_state = devices.on_primary(lambda: _parent_state(Path(parent), experiment, prepared.program) if (
+    parent_state = devices.on_primary(lambda: _parent_state(Path(parent), experiment, prepared) if (
         parent and not (existing_run and lineage.parent(existing_run))) else None)
     tags = (experiment.model.name, experiment.dataset.name, *([_REPRODUCTION] if reproduces else []))
     with contextlib.ExitStack() as stack:
@@ -146,7 +146,7 @@ def train_runs(plans: Sequence[Plan], prepared: fit.PreparedData, *, tracker: pr
             if plan.parent_state:  # the state first, since the event refers to it
                 checkpoint.copy(plan.parent_state.saved, member_run.directory)
                 member_run.append(plan.parent_state.fact)
-            members.append(fit.MemberRun(member_run, plan.experiment, _recorded_step(plan)))
+            members.append(fit.MemberRun(member_run, plan.experiment, *_resumes_from(plan)))
         startup.mark("record, and start of trackers")
         with profile.trace(profile_to):
             fit.fit(members, prepared, stop_signals, stop_after=stop_after, watch=watch, started=startup.started)
@@ -196,13 +196,14 @@ def _print_how_to_resume(stop_signals: signals.Signals, members: Sequence[fit.Me
         secrets.warn(f"interrupted; the same command with --workdir={workdir or members[0].run.directory} resumes")
 
 
-def _recorded_step(plan: Plan) -> int:
-    """Return the step up to which a run's record holds every update, or its parent's does."""
-    steps = [plan.parent_state.saved.step] if plan.parent_state else [0]
+def _resumes_from(plan: Plan) -> tuple[int, str | None]:
+    """Return the step up to which a run's record, or its parent's, holds every update; and the digest of the parent's state."""
+    recorded = lineage.parent(plan.existing_run) if plan.existing_run else None
+    parent = json.loads(plan.parent_state.fact.text) if plan.parent_state else recorded
+    steps = [parent["step"] if parent else 0]
     if plan.existing_run:
-        parent = lineage.parent(plan.existing_run)
-        steps += [parent["step"] if parent else 0, *plan.existing_run.series().get(recorder.TRAIN_LOSS, ([], []))[0]]
-    return max(steps)
+        steps += plan.existing_run.series().get(recorder.TRAIN_LOSS, ([], []))[0]
+    return max(steps), parent["checkpoint_sha256"] if parent else None
 
 
 def _differing(record: reader.RunRecord, experiment: configs.ExperimentConfig, keys: tuple[str, ...] = ("",)) -> list[str]:
@@ -213,20 +214,28 @@ def _differing(record: reader.RunRecord, experiment: configs.ExperimentConfig, k
             if theirs.get(key) != mine.get(key) and key.startswith(keys)]
 
 
-def _parent_state(directory: Path, experiment: configs.ExperimentConfig, program: step.Program) -> ParentState:
+def _parent_state(directory: Path, experiment: configs.ExperimentConfig, prepared: fit.PreparedData) -> ParentState:
     """Return the state that a child of a run starts from."""
     record = reader.read(directory)
     if differing := _differing(record, experiment, _FIXED_BY_PARENT):
         raise errors.UserError(f"--parent={directory}: expected a run with the same model, data and batch size, found "
                                f"{', '.join(differing)}; train without a parent")
-    saved, damaged = checkpoint.newest(directory)
+    grandparent, program = lineage.parent(record), prepared.program
+    saved, skipped = checkpoint.newest(directory, checkpoint.Expected(
+        record.run.id, start=grandparent["checkpoint_sha256"] if grandparent else None))
     if saved is None:
-        raise errors.UserError(f"--parent={directory}: expected a run with a checkpoint, found "
-                               f"{f'only damaged ones: {damaged[0]}' if damaged else 'none'}")
+        raise errors.UserError(f"--parent={directory}: expected a run with a checkpoint, found none"
+                               f"{f' that can be used: {skipped[0]}' if skipped else ''}")
+    for line in skipped:
+        print(f"warning: {line}; it is skipped, and the checkpoint before it is used", file=sys.stderr)
+    if saved.origin.data != fit.digests(prepared):
+        raise errors.UserError(f"--parent={directory}: expected the data that the parent was trained with, found other data "
+                               f"under {experiment.dataset.data_dir or experiment.dataset.name!r}; restore it or train without "
+                               f"a parent")
     if saved.step >= program.steps:
         raise errors.UserError(f"--parent={directory}: expected more epochs than the parent's "
                                f"{saved.step // program.steps_per_epoch}, found {experiment.epochs}; raise --config.epochs")
     models = record.of(events.Model)
     fact = {"run": record.run.id, "directory": str(directory.resolve()), "step": saved.step,
-            "model_sha256": models[-1].blob.sha256 if models else None}
+            "checkpoint_sha256": saved.sha256, "model_sha256": models[-1].blob.sha256 if models else None}
     return ParentState(record.run.id, events.Text("parent", saved.step, json.dumps(fact)), saved)

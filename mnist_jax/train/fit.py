@@ -17,7 +17,7 @@ from mnist_jax import errors, events, secrets
 from mnist_jax.data import splits
 from mnist_jax.record import arrays, checkpoint, reader
 from mnist_jax.tracking import run as tracking_run
-from mnist_jax.train import config, devices, evaluate, loop, progress, pytree, recorder, signals, step, vectorize
+from mnist_jax.train import config, devices, evaluate, identity, loop, progress, pytree, recorder, signals, step, vectorize
 
 
 class PreparedData(NamedTuple):
@@ -34,6 +34,7 @@ class MemberRun(NamedTuple):
     run: tracking_run.Run
     experiment: config.ExperimentConfig
     recorded_step: int  # the record, with its parent's, holds every update up to this one
+    start: str | None = None  # digest of the parent's checkpoint that it starts from
 
 
 def prepare(experiment: config.ExperimentConfig, existing_runs: Sequence[reader.RunRecord]) -> PreparedData:
@@ -66,13 +67,15 @@ def fit(members: Sequence[MemberRun], prepared: PreparedData, stop_signals: sign
     _record_data(members, prepared)
     data = {name: step.Data(*devices.everywhere(program.mesh, (split.images, split.labels)))
             for name, split in prepared.splits.items()}
-    states, first_step = _restore(members, program)
+    program_facts = identity.of(program, members[0].experiment, len(prepared.splits.train))
+    origins = [checkpoint.Origin(run.info.id, program_facts, digests(prepared)) for run in runs]
+    states, first_step = _restore(members, origins, program)
     states, reached = strategy.gather(program, states), first_step
     last_step, every_s = min(stop_after or program.steps, program.steps), members[0].experiment.checkpoint.every_s
     show = progress.bar(program.steps, program.steps_per_epoch) if watch else None
     record = recorder.Recorder(runs, program.steps_per_epoch, program.batch_size, first_step, started)
     interrupted = False
-    with stop_signals.deferred(), _saving(members) as save:
+    with stop_signals.deferred(), _saving(members, origins) as save:
         saved = time.monotonic()
         for chunk in loop.chunks(program, strategy, states, data, first_step, last_step):
             states, reached = chunk.members, chunk.step
@@ -99,22 +102,51 @@ def fit(members: Sequence[MemberRun], prepared: PreparedData, stop_signals: sign
             evaluate.record_all(member.run, member.experiment, prepared.splits, program, state.state, data["test"])
 
 
-def _restore(members: Sequence[MemberRun], program: step.Program) -> tuple[list[loop.Member], int]:
+def digests(prepared: PreparedData) -> dict[str, str]:
+    """Return the digest of each split."""
+    return {fact.split: fact.digest for fact in prepared.facts}
+
+
+def _restore(members: Sequence[MemberRun], origins: Sequence[checkpoint.Origin],
+             program: step.Program) -> tuple[list[loop.Member], int]:
     """Return the members at process 0's last common checkpoint, or at their start, and their completed updates.
 
     Raises:
-      RecordError: a checkpoint is not of this program.
+      RecordError: a checkpoint is not of this program and data, or there is none of the parent's state.
     """
-    checkpoints, damaged = checkpoint.common([member.run.directory for member in members],
-                                             [member.recorded_step for member in members])
-    for line in damaged:
+    checkpoints, skipped = checkpoint.common(
+        [member.run.directory for member in members],
+        [checkpoint.Expected(member.run.info.id, member.recorded_step, member.start) for member in members])
+    for line in skipped:
         secrets.warn(f"warning: {line}; it is skipped, and the checkpoint before it is used")
+    for saved, origin in zip(checkpoints, origins, strict=False):
+        _refuse_other_origin(saved, origin)
+    if not checkpoints and any(member.start for member in members):
+        raise errors.RecordError(f"{members[0].run.directory}: expected a checkpoint to resume from, since the run starts from "
+                                 f"the state of its parent, found none; train a new child with --parent and another --workdir")
     first_step = devices.from_primary(checkpoints[0].step if checkpoints else 0)
     if first_step and devices.is_primary():
         secrets.warn(f"resuming from step {first_step:,} of {program.steps:,}")
-    saved: list[checkpoint.Checkpoint | None] = [*checkpoints] if checkpoints else [None] * len(members)
-    states = [_member(program, member.experiment, first_step, each) for member, each in zip(members, saved, strict=True)]
+    to_restore: list[checkpoint.Checkpoint | None] = [*checkpoints] if checkpoints else [None] * len(members)
+    states = [_member(program, member.experiment, first_step, each) for member, each in zip(members, to_restore, strict=True)]
     return states, first_step
+
+
+def _refuse_other_origin(saved: checkpoint.Checkpoint, origin: checkpoint.Origin) -> None:
+    """Raise RecordError for a checkpoint of other data or, but for a parent's, of another program; warn of another jax."""
+    differing = [f"the data of {split} ({saved.origin.data.get(split)} there, {origin.data.get(split)} here)"
+                 for split in sorted({*saved.origin.data, *origin.data})
+                 if saved.origin.data.get(split) != origin.data.get(split)]
+    if saved.origin.run == origin.run:
+        program, platform = identity.differences(saved.origin.program, origin.program)
+        differing += program
+        if platform:
+            print(f"warning: {saved.path.name} was saved under another {', '.join(platform)}; the bits that follow may differ",
+                  file=sys.stderr)
+    if differing:
+        raise errors.RecordError(f"{saved.path}: expected a checkpoint of this program and data, found another: "
+                                 f"{', '.join(differing)}; restore what has changed, or train a child run: "
+                                 f"--parent={saved.path.parents[1]} with another --workdir")
 
 
 def _member(program: step.Program, experiment: config.ExperimentConfig, first_step: int,
@@ -139,11 +171,11 @@ def _checkpoint_tree(member: loop.Member) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _saving(members: Sequence[MemberRun]) -> Any:
+def _saving(members: Sequence[MemberRun], origins: Sequence[checkpoint.Origin]) -> Any:
     """Yield a function that saves the states of the members that have not diverged, without blocking training."""
     with contextlib.ExitStack() as stack:
-        savers = [stack.enter_context(checkpoint.saving(member.run.directory, member.run.info.id,
-                                                        member.experiment.checkpoint.keep)) for member in members]
+        savers = [stack.enter_context(checkpoint.saving(member.run.directory, origin, member.experiment.checkpoint.keep))
+                  for member, origin in zip(members, origins, strict=True)]
 
         def save(reached: int, states: Sequence[loop.Member]) -> None:
             for member, saver, state in zip(members, savers, states, strict=True):

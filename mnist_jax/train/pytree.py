@@ -11,8 +11,13 @@ import numpy as np
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
     """Return copies on the host, by path; later changes of the tree's buffers do not reach them."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
+    return {path: np.array(leaf) for path, leaf in leaves(jax.device_get(tree)).items()}
+
+
+def leaves(tree: Any) -> dict[str, Any]:
+    """Return the leaves of a tree, arrays or shapes, by path."""
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def restore(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
@@ -24,8 +29,7 @@ def restore(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     Raises:
       ValueError: a path is missing or unknown, or an array has another shape or type.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    expected = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    expected = leaves(like)
     if expected.keys() != arrays.keys():
         raise ValueError(f"expected the arrays {sorted(expected.keys() - arrays.keys())} too, and not "
                          f"{sorted(arrays.keys() - expected.keys())}")
@@ -33,4 +37,4 @@ def restore(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         array = arrays[path]
         if (array.shape, array.dtype) != (leaf.shape, leaf.dtype):
             raise ValueError(f"{path}: expected {leaf.dtype}{list(leaf.shape)}, found {array.dtype}{list(array.shape)}")
-    return jax.tree_util.tree_unflatten(structure, [arrays[path] for path in expected])
+    return jax.tree_util.tree_unflatten(jax.tree_util.tree_structure(like), [arrays[path] for path in expected])

@@ -1,7 +1,7 @@
 """Training and evaluation as pure functions over pytrees, compiled an epoch at a time.
 
-Order and dropout are functions of (key, epoch, step), so there is no iterator and no generator to carry or to save. The generator
-is the program's, threefry2x32 and partitionable, whatever the environment or jax.config ask for.
+Order and dropout are functions of (key, epoch, step), so there is no iterator and no generator to carry or to save. The
+generator is pinned by the program, threefry2x32 and partitionable, whatever the environment or jax.config ask for.
 """
 
 from __future__ import annotations
@@ -235,5 +235,6 @@ def _optimizer(program: Program, hyper: Hyper) -> optax.GradientTransformation:
 
 def _stream(seed: jax.Array, purpose: str) -> jax.Array:
     """Return the key of one purpose; no two purposes share one."""
-    key = jax.random.wrap_key_data(jnp.stack([jnp.uint32(0), seed]), impl="threefry2x32")  # jax.random.key adds an offset of jax.config
+    # The bits of jax.random.key(seed, impl="threefry2x32"), which would add jax.config's jax_random_seed_offset.
+    key = jax.random.wrap_key_data(jnp.stack([jnp.uint32(0), seed]), impl="threefry2x32")
     return jax.random.fold_in(key, _PURPOSES.index(purpose))

@@ -23,7 +23,7 @@ def facts_of(directory: Path) -> dict[str, Any]:
     """Return everything of a finished run that an interruption must not change: rows, state, predictions, pictures."""
     recorded = reader.read(directory)
     assert recorded.status == "finished", recorded.status
-    saved, _ = checkpoint.newest(directory)
+    saved, _ = checkpoint.newest(directory, checkpoint.Expected(recorded.run.id))
     assert saved is not None
     return {"series": records.bits_of(recorded),
             "state": {path: array.tobytes() for path, array in saved.arrays.items()},

@@ -1,16 +1,20 @@
 """A run that was cut short and started again is, bit for bit, the run that never was; or it says why it cannot be."""
 
 import dataclasses
+import json
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mnist_jax import errors, events
 from mnist_jax.record import checkpoint, reader, run_file
-from mnist_jax.train import experiment, loop, progress
+from mnist_jax.train import experiment, identity, loop, progress
 from mnist_jax.train import step as train_step
 from mnist_jax.view import text as text_view
 from tests.helpers import killed_runs, records
@@ -125,6 +129,108 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(tiny, finished_ru
     assert facts_of(tmp_path / "run") == facts_of(finished_run)
 
 
+@pytest.fixture
+def killed_with_one_checkpoint(tiny, tmp_path) -> Path:
+    """A run whose record holds the rows of both epochs, and whose last checkpoint is that of the first."""
+    experiment.run(every_chunk(tiny), workdir=tmp_path / "run", watch=False)
+    checkpoint.paths(tmp_path / "run")[-1].unlink()
+    kill(tmp_path / "run", events_left=13)
+    return tmp_path / "run"
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed_from(tiny, finished_run, killed_with_one_checkpoint, tmp_path, capsys):
+    """It has the same shapes, program and data; its seed is another."""
+    other = experiment.run(dataclasses.replace(every_chunk(tiny), seed=1), workdir=tmp_path / "other", watch=False).directory
+    foreign = checkpoint.paths(other)[-1]
+    shutil.copy(foreign, killed_with_one_checkpoint / "checkpoints")
+    experiment.run(every_chunk(tiny), workdir=killed_with_one_checkpoint, watch=False)
+    message = capsys.readouterr().err
+    assert f"{foreign.name}: expected a checkpoint of run {reader.read(killed_with_one_checkpoint).run.id}, found one" in message
+    assert "resuming from step 15 of 30" in message
+    assert facts_of(killed_with_one_checkpoint) == facts_of(finished_run)
+
+
+def test_a_checkpoint_renamed_to_a_later_step_is_not_believed(tiny, finished_run, killed_with_one_checkpoint, capsys):
+    (path,) = checkpoint.paths(killed_with_one_checkpoint)
+    shutil.copy(path, path.with_name(f"0000000030{path.name[10:]}"))
+    experiment.run(every_chunk(tiny), workdir=killed_with_one_checkpoint, watch=False)
+    assert "expected a checkpoint of step 30, as its name says, found one of step 15; it is skipped" in capsys.readouterr().err
+    assert facts_of(killed_with_one_checkpoint) == facts_of(finished_run)
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"program": {"settings.model.hidden_dropout": "0.9"}}, r"model.hidden_dropout \(0.9 there, 0.5 here\)"),
+    ({"program": {"state.parameters/conv1/bias": "float16[4]"}}, r"conv1/bias \(float16\[4\] there, float32\[4\] here\)"),
+    ({"program": {"lowered": "0" * 64}}, "the code of the training step, or a setting of jax, has changed"),
+    ({"data": {"train": "0" * 64}}, r"the data of train \(0+ there, [0-9a-f]+ here\)"),
+    ({"data": {"more": "0" * 64}}, r"the data of more \(0+ there, None here\)")])
+def test_a_checkpoint_of_another_program_or_of_other_data_is_refused(tiny, killed_with_one_checkpoint, changed, message):
+    """Its run, step and digest are right."""
+    resave(killed_with_one_checkpoint, **changed)
+    before = reader.read(killed_with_one_checkpoint).entries
+    with pytest.raises(errors.RecordError, match=rf"expected a checkpoint of this program and data.*{message}.*--parent="):
+        experiment.run(every_chunk(tiny), workdir=killed_with_one_checkpoint, watch=False)
+    after = reader.read(killed_with_one_checkpoint)
+    assert after.status == "failed" and not any(
+        isinstance(entry.event, events.Metrics) for entry in after.entries[len(before):]), "nothing was trained"
+
+
+def test_changed_code_of_the_training_step_is_refused(tiny, killed_with_one_checkpoint, monkeypatch):
+    real = train_step._loss
+    monkeypatch.setattr(train_step, "_loss", lambda *arguments: 1.5 * real(*arguments))
+    train_step.compiled.cache_clear()
+    try:
+        with pytest.raises(errors.RecordError, match="the code of the training step, or a setting of jax, has changed"):
+            experiment.run(every_chunk(tiny), workdir=killed_with_one_checkpoint, watch=False)
+    finally:
+        train_step.compiled.cache_clear()
+
+
+def test_another_jax_is_a_warning(tiny, finished_run, killed_with_one_checkpoint, capsys):
+    """There the lowered program cannot be compared, and it is as likely to be the same as not."""
+    resave(killed_with_one_checkpoint, program={"platform.jax": "0.4.1", "lowered": "0" * 64})
+    experiment.run(every_chunk(tiny), workdir=killed_with_one_checkpoint, watch=False)
+    message = capsys.readouterr().err
+    assert "was saved under another jax (0.4.1 there," in message
+    assert facts_of(killed_with_one_checkpoint) == facts_of(finished_run)
+
+
+def test_the_identity_of_a_program_is_the_same_in_another_process(tiny, finished_run):
+    saved, _ = checkpoint.newest(finished_run)
+    assert saved and saved.origin.run == reader.read(finished_run).run.id
+    code = ("import json, sys\nfrom mnist_jax.record import reader\nfrom mnist_jax.train import config, identity, step\n"
+            "chosen = config.from_config(reader.read(sys.argv[1]).config)\n"
+            "print(json.dumps(identity.of(step.program(chosen, 500, 'cpu'), chosen, 500)))")
+    done = subprocess.run([sys.executable, "-c", code, str(finished_run)], capture_output=True, check=True)
+    assert json.loads(done.stdout) == saved.origin.program
+    here = identity.of(train_step.program(tiny, 500, "cpu"), tiny, 500)
+    assert identity.differences(saved.origin.program, here) == ([], [])
+    assert saved.origin.data == {fact.split: fact.digest for fact in reader.read(finished_run).of(events.Dataset)}
+
+
+def test_the_record_is_on_disk_before_a_checkpoint_is_saved(tiny, tmp_path, monkeypatch):
+    """A power failure may not leave a checkpoint that is ahead of the record."""
+    synced: dict[str, int] = {}
+    real_sync, real_save = os.fsync, checkpoint.Saver.save
+
+    def sync(file: int) -> None:
+        real_sync(file)
+        synced[os.readlink(f"/proc/self/fd/{file}")] = os.fstat(file).st_size
+
+    def save(saver: checkpoint.Saver, step: int, *state) -> None:
+        journal = tmp_path / "run" / "events.jsonl"
+        assert synced.get(str(journal)) == journal.stat().st_size, "everything that is written is synced"
+        assert reader.read(journal.parent).steps >= step, "and the record reaches to the checkpoint"
+        saved.append(step)
+        real_save(saver, step, *state)
+
+    saved: list[int] = []
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(checkpoint.Saver, "save", save)
+    experiment.run(every_chunk(tiny), workdir=tmp_path / "run", watch=False)
+    assert saved[-1] == 30 and len(saved) > 1
+
+
 def test_a_run_that_diverges_from_its_record_stops_and_says_where(tiny, tmp_path, monkeypatch):
     experiment.run(tiny, workdir=tmp_path / "run", watch=False)
     for path in checkpoint.paths(tmp_path / "run"):
@@ -189,6 +295,53 @@ def test_a_child_starts_from_its_parent(tiny, finished_run, tmp_path):
             experiment.run(config, parent=finished_run, workdir=tmp_path / "other", watch=False)
 
 
+def test_a_child_resumes_from_its_parents_state_and_from_no_other(tiny, finished_run, tmp_path, capsys):
+    more = dataclasses.replace(tiny, epochs=3)
+    whole = facts_of(experiment.run(more, parent=finished_run, workdir=tmp_path / "whole", watch=False).directory)
+    directory = experiment.run(more, parent=finished_run, workdir=tmp_path / "child", watch=False).directory
+    (start, last) = checkpoint.paths(directory)
+    assert checkpoint.read(start).origin.run == reader.read(finished_run).run.id != checkpoint.read(last).origin.run
+    last.unlink()
+    kill(directory, events_left=8)  # after it had recorded whose state it starts from
+    experiment.run(more, workdir=directory, watch=False)
+    assert facts_of(directory) == whole and "resuming from step 30 of 45" in capsys.readouterr().err
+    for path in checkpoint.paths(directory):
+        path.unlink()
+    other = experiment.run(dataclasses.replace(tiny, seed=1), workdir=tmp_path / "other", watch=False).directory
+    shutil.copy(checkpoint.paths(other)[-1], directory / "checkpoints")
+    kill(directory, events_left=8)
+    with pytest.raises(errors.RecordError, match="starts from the state of its parent, found none"):
+        experiment.run(more, workdir=directory, watch=False)
+    assert "it is skipped" in capsys.readouterr().err
+
+
+def test_a_child_of_a_run_with_other_data_is_refused(tiny, finished_run, idx_folder, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(idx_folder, data)
+    moved = dataclasses.replace(tiny, dataset=dataclasses.replace(tiny.dataset, data_dir=str(data)))
+    parent = experiment.run(moved, workdir=tmp_path / "parent", watch=False).directory
+    images = bytearray((data / "train-images-idx3-ubyte").read_bytes())
+    images[-400] ^= 64
+    (data / "train-images-idx3-ubyte").write_bytes(images)
+    with pytest.raises(errors.UserError, match="expected the data that the parent was trained with"):
+        experiment.run(dataclasses.replace(moved, epochs=3), parent=parent, workdir=tmp_path / "child", watch=False)
+    assert not (tmp_path / "child").exists()
+
+
+@pytest.mark.parametrize("environment", [{"JAX_DEFAULT_PRNG_IMPL": "rbg"}, {"JAX_THREEFRY_PARTITIONABLE": "0"},
+                                         {"JAX_DEFAULT_PRNG_IMPL": "unsafe_rbg", "JAX_RANDOM_SEED_OFFSET": "3"}])
+def test_the_generator_is_the_programs_whatever_the_environment_says(tiny, finished_run, killed_with_one_checkpoint, environment):
+    """A new run has the same bits, and so has one that resumes there."""
+    code = ("import sys\nfrom mnist_jax.record import reader\nfrom mnist_jax.train import experiment\n"
+            "for config, directory in zip(sys.argv[1::2], sys.argv[2::2]):\n"
+            "    experiment.run(reader.read(config).config, workdir=directory, watch=False)")
+    new, resumed = killed_with_one_checkpoint.parent / "new", killed_with_one_checkpoint
+    done = subprocess.run([sys.executable, "-c", code, str(finished_run), str(new), str(resumed), str(resumed)],
+                          env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0 and "resuming from step 15 of 30" in done.stderr, done.stderr
+    assert facts_of(new) == facts_of(resumed) == facts_of(finished_run)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_killed_run_resumes_as_if_it_had_not_been_killed(tiny, idx_folder, tmp_path, seed):
     """A real process, killed with SIGKILL; benchmarks/kills.py does it fifty times, online, too."""
@@ -209,6 +362,20 @@ def test_a_killed_run_resumes_as_if_it_had_not_been_killed(tiny, idx_folder, tmp
         assert killed_runs.offline_rows(directory, tracker) == killed_runs.rows_of(reader.read(directory)), outcome
         state = text_view.summary(directory)["sync"][f"{tracker}-offline"]
         assert state["state"] == "complete" and not state["sampled"] and not state["failed"], outcome
+
+
+def every_chunk(chosen):
+    """Return the settings, but for a checkpoint after every chunk, of which all are kept."""
+    return dataclasses.replace(chosen, checkpoint=dataclasses.replace(chosen.checkpoint, keep=10, every_s=0.0))
+
+
+def resave(directory: Path, **changed: dict[str, str]) -> None:
+    """Write the last checkpoint of a run again, with some names of its origin changed."""
+    path = checkpoint.paths(directory)[-1]
+    saved = checkpoint.read(path)
+    path.unlink()
+    fields = {name: {**getattr(saved.origin, name), **values} for name, values in changed.items()}
+    checkpoint.save(directory, saved.step, saved.arrays, saved.origin._replace(**fields), keep=10)
 
 
 def kill(directory: Path, events_left: int) -> None:
