@@ -6,6 +6,7 @@ Trackers, pages and verdicts are folds over them. `step` is the only clock: it c
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -174,6 +175,10 @@ class RunInfo:
     def epoch(self, step: int) -> int | None:
         """Return the number of completed epochs after `step` updates, or None where the run has none."""
         return None if not self.steps_per_epoch else step // self.steps_per_epoch
+
+    def is_deterministic(self, series: str) -> bool:
+        """Return whether a series is compared where the run is resumed or reproduced."""
+        return not any(fnmatch.fnmatchcase(series, pattern) for pattern in self.nondeterministic)
 
 
 def blobs(event: AnyEvent) -> Iterator[Blob]:

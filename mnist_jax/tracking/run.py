@@ -174,9 +174,9 @@ def _close_open_runs() -> None:
 
 def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
           tracker_mode: str = "auto", workdir: str | Path | None = None, tags: Sequence[str] = (), description: str = "",
-          parent: str | None = None, resume: bool = False, steps_per_epoch: int | None = None, command: Sequence[str] = (),
-          script: Sequence[str | Path] = (), created: float | None = None,
-          existing_run: reader.RunRecord | None = None) -> Run:
+          parent: str | None = None, resume: bool = False, reopen: bool = False, nondeterministic: Sequence[str] = (),
+          steps_per_epoch: int | None = None, command: Sequence[str] = (), script: Sequence[str | Path] = (),
+          created: float | None = None, run_id: str | None = None, existing_run: reader.RunRecord | None = None) -> Run:
     """Start to record a run: its identity, environment, source and hyperparameters.
 
     Args:
@@ -187,15 +187,20 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
       workdir: the run's directory; by default a new one, runs/<time>-<name>.
       parent: id of the run that this one starts from.
       resume: resume the run in `workdir`, if there is one. Events that it repeats are not recorded again; one that differs
-        from the record raises RecordError.
+        from the record raises RecordError. Name and config must be those of the run.
+      reopen: resume a run that has finished, too; its record says so.
+      nondeterministic: patterns of series that no two runs share, such as "throughput*", beside time/* and system/*. They are
+        not compared when the run is resumed or reproduced.
       steps_per_epoch: updates in an epoch, for trackers that show epochs.
       command: the command line that started the run; credentials in it are masked.
       script: files to record as source beside this package.
       created: unix time at which the run started, by default now.
+      run_id: the id of a new run (writer.new_id), where the caller must know it; by default a new one.
       existing_run: the record in `workdir`, where the caller has read it; the run is resumed.
 
     Raises:
-      UserError: the tracker or the directory is not as expected, or the config holds a credential.
+      UserError: the tracker or the directory is not as expected, the config holds a credential, or the run in `workdir` has
+        another name or config, or has finished.
       RecordError: the record cannot be written.
     """
     settings = nested.normalized(config)
@@ -204,12 +209,22 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
     destinations = protocol.destinations(tracker, tracker_mode)
     for line in [line for destination in destinations for line in destination.announcements()]:
         secrets.warn(line)
-    info = events.RunInfo(writer.new_id(), name, created or time.time(), settings,
-                          secrets.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch)
+    info = events.RunInfo(run_id or writer.new_id(), name, created or time.time(), settings,
+                          secrets.command_line(list(command)), parent, tuple(tags), description, steps_per_epoch,
+                          _patterns(nondeterministic))
     machine = environment.environment()
-    if existing_run or (resume and workdir and (Path(workdir) / "run.json").exists()):
+    reopened = ""
+    if existing_run or ((resume or reopen) and workdir and (Path(workdir) / "run.json").exists()):
         directory = (existing_run.directory if existing_run else Path(workdir or "")).absolute()
-        existing_run = existing_run or reader.read(directory)
+        if not existing_run:
+            existing_run = reader.read(directory)
+            _refuse_another_run(existing_run, info)
+        if existing_run.status == "finished":
+            if not reopen:
+                raise errors.UserError(f"{directory}: this run has finished and is not changed any more; choose another "
+                                       f"workdir, or add to it with reopen=True, which its record then says")
+            reopened = (f"reopened at {time.strftime('%Y-%m-%d %H:%M:%S')}, after it had finished with "
+                        f"{len(existing_run.entries)} events")
         run_writer, existing_run = writer.reopen(directory, existing_run, exact=not _changes(existing_run, [machine]))
     else:
         run_writer = writer.create(Path(workdir).absolute(), info) if workdir else _new_directory(info)
@@ -219,13 +234,43 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
         code, warnings = source.source(run.blob, [Path(path) for path in script])
         if warnings:
             secrets.warn(f"warning: {warnings}")
-        run.append(events.Status(run._step, "running"), machine, code, *([events.Text("warning", 0, warnings)] if warnings
-                                                                              else []), events.Hyperparameters(values))
+        texts = [events.Text(kind, step, text)
+                 for kind, step, text in (("reopened", run._step, reopened), ("warning", 0, warnings)) if text]
+        run.append(events.Status(run._step, "running"), machine, code, *texts)
+        if not (existing_run and existing_run.of(events.Hyperparameters)):  # they are equal, but their keys may be in another order
+            run.append(events.Hyperparameters(values))
         if existing_run and (changes := _changes(existing_run, [machine, code])):
             secrets.warn(f"warning: since this run started, {changes}; its bits may differ")
             run.text("warning", f"resumed after {changes}", step=run._step)
         stack.pop_all()
     return run
+
+
+def _patterns(nondeterministic: Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns of series that are not compared, the defaults first."""
+    if isinstance(nondeterministic, str) or not all(isinstance(each, str) and each for each in nondeterministic):
+        raise errors.UserError(f"nondeterministic: expected a list of patterns of series, found {nondeterministic!r}; write "
+                               f"nondeterministic=(\"throughput*\",)")
+    return tuple(dict.fromkeys((*events.RunInfo.nondeterministic, *nondeterministic)))
+
+
+def _refuse_another_run(existing_run: reader.RunRecord, info: events.RunInfo) -> None:
+    """Raise UserError where a run that shall be resumed has another name, config or list of series that are not compared."""
+    there, here = _settings(existing_run.run), _settings(info)
+    differing = [f"{key} ({there.get(key, 'not set')} there, {here.get(key, 'not set')} here)"
+                 for key in sorted({*there, *here}) if there.get(key) != here.get(key)]
+    more = [repr(each) for each in info.nondeterministic if each not in existing_run.run.nondeterministic]
+    differing += [f"nondeterministic ({', '.join(more)} only here)"] if more else []
+    if differing:
+        raise errors.UserError(f"{existing_run.directory}: expected the run of this name and config, found one with other "
+                               f"settings: {', '.join(differing)}; choose another workdir")
+
+
+def _settings(info: events.RunInfo) -> dict[str, str]:
+    """Return name and config of a run as text, by dotted key."""
+    config = json.loads(json.dumps(dict(info.config)))
+    return {"name": json.dumps(info.name), **{f"config.{key}": json.dumps(value, sort_keys=True)
+                                              for key, value in nested.flatten(config)}}
 
 
 def _changes(existing_run: reader.RunRecord, facts: Sequence[events.Event]) -> str:

@@ -62,12 +62,14 @@ class Plan(NamedTuple):
     parent: str | None = None  # its id
     parent_state: ParentState | None = None
     tags: tuple[str, ...] = ()
+    run_id: str | None = None  # of a new run; None: any
 
 
 def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protocol.Choice = "local",
         tracker_mode: str = "auto", workdir: str | Path | None = None, parent: str | Path | None = None,
-        reproduces: str | None = None, stop_after: int | None = None, watch: bool = True, script: Sequence[str | Path] = (),
-        command: Sequence[str] = (), profile_to: str | Path | None = None, started: float | None = None) -> Result:
+        reproduces: str | None = None, run_id: str | None = None, stop_after: int | None = None, watch: bool = True,
+        script: Sequence[str | Path] = (), command: Sequence[str] = (), profile_to: str | Path | None = None,
+        started: float | None = None) -> Result:
     """Train, evaluate and record one experiment, and sync it to trackers.
 
     With the `workdir` of an existing run, it resumes a run that was killed, interrupted or out of disk space, with the same
@@ -80,6 +82,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
       workdir: the run's directory; by default `runs/<time>-<name>`.
       parent: directory of a run whose newest checkpoint this one starts from, as a new run: more epochs, another learning rate.
       reproduces: id of a run that this one repeats from the beginning; recorded as its parent.
+      run_id: the id of a new run (writer.new_id), where the caller must know it.
       stop_after: interrupt the run after so many updates.
       watch: show a progress bar where there is a terminal.
       script: files to record as source beside this package: the script and the config file.
@@ -114,7 +117,7 @@ def run(config: configs.ExperimentConfig | Mapping[str, Any], *, tracker: protoc
         if not primary:  # it records nothing
             tracker, watch, workdir = "local", False, stack.enter_context(tempfile.TemporaryDirectory())
         plan = Plan(experiment, Path(workdir) if workdir else None, existing_run,
-                    reproduces or (parent_state.id if parent_state else None), parent_state, tags)
+                    reproduces or (parent_state.id if parent_state else None), parent_state, tags, run_id)
         (finished_run,) = train_runs([plan], prepared, tracker=tracker, tracker_mode=tracker_mode, watch=watch, script=script,
                                      command=command, stop_after=stop_after, startup=startup, profile_to=profile_to)
     if profile_to and primary:
@@ -142,7 +145,8 @@ def train_runs(plans: Sequence[Plan], prepared: fit.PreparedData, *, tracker: pr
             member_run = stack.enter_context(tracking_run.track(
                 plan.experiment.name, dataclasses.asdict(plan.experiment), tracker=tracker, tracker_mode=tracker_mode,
                 workdir=plan.directory, tags=plan.tags, parent=plan.parent, existing_run=plan.existing_run,
-                steps_per_epoch=prepared.program.steps_per_epoch, command=command, script=script, created=startup.started))
+                steps_per_epoch=prepared.program.steps_per_epoch, command=command, script=script, created=startup.started,
+                run_id=plan.run_id))
             if plan.parent_state:  # the state first, since the event refers to it
                 checkpoint.copy(plan.parent_state.saved, member_run.directory)
                 member_run.append(plan.parent_state.fact)

@@ -1,6 +1,7 @@
 """Trains a recorded run again and compares the two: bit-identical, or their first divergence.
 
-Steps, the series train|validation|test/* and the final parameters are compared, and nothing else.
+Steps, the deterministic series (RunInfo.nondeterministic names the others) and the final parameters are compared, and nothing
+else. Equal is said only of values that a run of its own has computed after it was asked.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +19,11 @@ import numpy as np
 
 from mnist_jax import errors, events
 from mnist_jax.provenance import differences as provenance_differences
-from mnist_jax.record import nested, reader
+from mnist_jax.record import nested, reader, writer
 from mnist_jax.registry import lineage
 from mnist_jax.train import config as configs
 from mnist_jax.train import experiment, recorder
 
-_COMPARED = ("train/", "validation/", "test/")
 _PACKAGE = "mnist_jax/"
 
 
@@ -60,21 +61,26 @@ def reproduce_run(directory: Path | str, *, steps: int | None = None, tolerance:
     Args:
       steps: compare only so many updates, which is quicker.
       tolerance: accept values that differ by at most so much, instead of equal bits.
-      workdir: the child's directory; by default runs/<time>-<name>.
+      workdir: the child's directory, empty or new; by default runs/<time>-<name>-again.
       changes: settings to change, such as "seed=1", to see where the run diverges.
 
     Raises:
-      UserError: the run is not of this package's training, or a setting is not as expected.
-      RecordError: a record is damaged.
+      UserError: the run is not of this package's training, a setting is not as expected, or the directory holds something.
+      RecordError: a record is damaged, or is not the child's.
     """
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise errors.UserError(f"--tolerance: expected a finite number of 0 or more, found {tolerance}")
     original = reader.read(directory)
     recorded_settings = _settings(original)
     experiment_config = _apply_changes(recorded_settings, changes)
-    parent = lineage.parent(original)
+    parent, run_id = lineage.parent(original), writer.new_id()
     result = experiment.run(
-        experiment_config, workdir=workdir or Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{original.run.name}-again",
-        parent=parent["directory"] if parent else None, reproduces=original.run.id, stop_after=steps, watch=watch)
+        experiment_config, workdir=_empty_directory(workdir, original.run.name), parent=parent["directory"] if parent else None,
+        reproduces=original.run.id, run_id=run_id, stop_after=steps, watch=watch)
     again = reader.read(result.directory)
+    if (again.run.id, again.run.parent) != (run_id, original.run.id):
+        raise errors.RecordError(f"{result.directory}: expected the reproduction {run_id}, found run {again.run.id}; another "
+                                 f"program has written there, and nothing was compared: choose another --workdir")
     return compare(original, again, steps=steps, tolerance=tolerance,
                    differences=[*_of_config(recorded_settings, experiment_config), *_of_facts(original, again)])
 
@@ -82,7 +88,7 @@ def reproduce_run(directory: Path | str, *, steps: int | None = None, tolerance:
 def compare(original: reader.RunRecord, again: reader.RunRecord, *, steps: int | None = None, tolerance: float = 0.0,
             differences: Sequence[str] = ()) -> Verdict:
     """Compare the records of two runs. The parameters are compared if both runs have finished."""
-    rows = {name: points for name, points in _series(original).items() if name.startswith(_COMPARED)}
+    rows = {name: points for name, points in _series(original).items() if original.run.is_deterministic(name)}
     repeated = _series(again)
     diverging: list[tuple[int, str, float, float]] = []
     values, last, largest = 0, 0, 0.0
@@ -113,6 +119,23 @@ def compare(original: reader.RunRecord, again: reader.RunRecord, *, steps: int |
     else:
         verdict, holds = f"bit-identical{', parameters included' if whole else ''}", True
     return Verdict(verdict, holds, values, last, largest, first, tuple(differences), again.directory)
+
+
+def _empty_directory(workdir: Path | str | None, name: str) -> Path:
+    """Return the directory of a reproduction. Raises UserError if it holds anything: an earlier result is no proof."""
+    if workdir is None:
+        base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}-again"
+        return next(path for number in range(1, 10_000)
+                    for path in [base.with_name(f"{base.name}-{number}") if number > 1 else base] if not path.exists())
+    directory = Path(workdir)
+    try:
+        entries = [path.name for path in directory.iterdir()] if directory.exists() or directory.is_symlink() else []
+    except OSError as error:
+        raise errors.UserError(f"--workdir={directory}: expected an empty or new directory, found: {error.strerror}") from error
+    if entries:
+        raise errors.UserError(f"--workdir={directory}: expected an empty or new directory for the reproduction, found "
+                               f"{len(entries)} files in it, such as {min(entries)!r}; choose another")
+    return directory
 
 
 def _settings(original: reader.RunRecord) -> configs.ExperimentConfig:

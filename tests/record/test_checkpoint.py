@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mnist_jax import errors
 from mnist_jax.record import arrays, checkpoint
 
 ORIGIN = checkpoint.Origin("a" * 32, {"lowered": "1"}, {"train": "2"})
-STATE = {"state/step": np.int32(7), "state/weights": np.arange(4.0)}
+STATE = {"state/step": np.array(7, np.int32), "state/weights": np.arange(4.0)}
 
 
 def put(directory, contents: bytes, step: int = 10):
@@ -88,7 +89,7 @@ def test_keep_counts_what_the_run_has_saved_itself(tmp_path):
     assert [int(path.name[:10]) for path in checkpoint.paths(tmp_path)] == [3, 4, 99]
 
 
-GOOD = {"run": "a" * 32, "step": 10, "program": {"lowered": "1"}, "data": {"train": "2"}}
+GOOD: dict[str, Any] = {"run": "a" * 32, "step": 10, "program": {"lowered": "1"}, "data": {"train": "2"}}
 
 
 @pytest.mark.parametrize("contents", [

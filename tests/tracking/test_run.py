@@ -1,6 +1,7 @@
 """Recording anybody's loop: a context manager whose trackers never reach it, several at once, two runs at once."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +35,94 @@ def test_a_loop_is_recorded_and_synced_to_an_object_of_a_third_party(tmp_path):
     assert recorded.of(events.Hyperparameters)[0].values == {"optimizer.learning_rate": 0.1}
     assert run.sync[0].state == "complete" and run.tracking_seconds > 0
     run.close()  # a second one does nothing
+
+
+def interrupted(directory, name="mine", config=None, **settings) -> str:
+    """Record a run that is interrupted; return its id."""
+    with mnist_jax.track(name, config or {"lr": 0.1, "layers": (1, 2)}, workdir=directory, **settings) as run:
+        run.log({"x": 1.0, "throughput_s": 2.0, "time/step_s": 3.0}, step=1)
+        run.status = "interrupted"
+    return run.info.id
+
+
+@pytest.mark.parametrize(("name", "config", "message"), [
+    ("other", {"lr": 0.1, "layers": (1, 2)}, r'name ("mine" there, "other" here)'),
+    ("mine", {"lr": 0.2, "layers": (1, 2)}, "config.lr (0.1 there, 0.2 here)"),
+    ("mine", {"lr": 0.1, "layers": (1, 2, 3)}, "config.layers ([1, 2] there, [1, 2, 3] here)"),
+    ("mine", {"layers": (1, 2)}, "config.lr (0.1 there, not set here)"),
+    ("mine", {"lr": 0.1, "layers": (1, 2), "new": {"a": None}}, "config.new.a (not set there, null here)"),
+    ("mine", {"lr": "0.1", "layers": (1, 2)}, 'config.lr (0.1 there, "0.1" here)'),
+    ("mine", None, "config.layers ([1, 2] there, not set here), config.lr (0.1 there, not set here)")])
+def test_another_run_is_not_resumed_and_the_difference_is_named(tmp_path, name, config, message):
+    interrupted(tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for reopen in (False, True):
+        with pytest.raises(errors.UserError, match=f"{re.escape(message)}; choose another workdir"):
+            mnist_jax.track(name, config, workdir=tmp_path / "run", resume=not reopen, reopen=reopen)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_the_same_run_is_resumed(tmp_path):
+    """Tuples come back from JSON as lists, NaN is not equal to itself, the order of keys is nobody's intention."""
+    config = {"lr": float("nan"), "layers": (1, (2, 3)), "list": [{"b": 1, "a": 2}], "group": {}, "deep": {"x": {"y": 1}}}
+    first = interrupted(tmp_path / "run", config=config)
+    again = {**dict(reversed(config.items())), "list": [{"a": 2, "b": 1}]}
+    with mnist_jax.track("mine", again, workdir=tmp_path / "run", resume=True) as run:
+        run.log({"x": 1.0}, step=1)
+        run.log({"x": 0.5}, step=2)
+    recorded = mnist_jax.read(tmp_path / "run")
+    assert recorded.run.id == run.info.id == first and recorded.series("x")[1].tolist() == [1.0, 0.5]
+    assert len(recorded.of(events.Hyperparameters)) == 1
+    assert not [text for text in recorded.of(events.Text) if text.name == "reopened"]
+
+
+def test_where_there_is_no_run_resume_starts_one(tmp_path):
+    with mnist_jax.track("mine", workdir=tmp_path / "run", resume=True) as run:
+        run.log({"x": 1.0}, step=1)
+    assert mnist_jax.read(tmp_path / "run").status == "finished"
+
+
+def test_a_finished_run_is_reopened_only_where_that_is_asked_for_and_its_record_says_so(tmp_path):
+    with mnist_jax.track("mine", {"lr": 1}, workdir=tmp_path / "run") as run:
+        run.log({"x": 1.0}, step=3)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(errors.UserError, match="has finished and is not changed any more.*reopen=True"):
+        mnist_jax.track("mine", {"lr": 1}, workdir=tmp_path / "run", resume=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    for times in (1, 2):
+        with mnist_jax.track("mine", {"lr": 1}, workdir=tmp_path / "run", resume=True, reopen=True) as run:
+            run.log({"x": 2.0}, step=3 + times)
+        recorded = mnist_jax.read(tmp_path / "run")
+        texts = [text for text in recorded.of(events.Text) if text.name == "reopened"]
+        assert len(texts) == times and "after it had finished with" in texts[-1].text and texts[-1].step == 2 + times
+        assert recorded.status == "finished" and recorded.steps == 3 + times
+    interrupted(tmp_path / "other")
+    with mnist_jax.track("mine", {"lr": 0.1, "layers": (1, 2)}, workdir=tmp_path / "other", reopen=True):
+        pass
+    assert not [text for text in mnist_jax.read(tmp_path / "other").of(events.Text) if text.name == "reopened"]
+
+
+def test_series_of_the_clock_and_declared_ones_are_not_compared_at_resume(tmp_path):
+    interrupted(tmp_path / "run", nondeterministic=("throughput*",))
+    assert mnist_jax.read(tmp_path / "run").run.nondeterministic == ("time/*", "system/*", "throughput*")
+    settings = {"config": {"lr": 0.1, "layers": (1, 2)}, "workdir": tmp_path / "run", "resume": True}
+    with mnist_jax.track("mine", **settings) as run:
+        run.log({"x": 1.0, "throughput_s": 20.0, "time/step_s": 30.0}, step=1)
+        run.status = "interrupted"
+    recorded = mnist_jax.read(tmp_path / "run")
+    assert recorded.last() == {"x": 1.0, "throughput_s": 2.0, "time/step_s": 3.0}, "the first value stays"
+    assert recorded.run.nondeterministic == ("time/*", "system/*", "throughput*")
+    with pytest.raises(errors.UserError, match=r"nondeterministic \('x' only here\)"):
+        mnist_jax.track("mine", **settings, nondeterministic=["x"])
+    with pytest.raises(errors.RecordError, match="diverges"), mnist_jax.track("mine", **settings) as run:
+        run.log({"x": 1.5}, step=1)
+
+
+@pytest.mark.parametrize("patterns", ["throughput*", [""], [1], [None]])
+def test_patterns_of_series_are_a_list_of_texts(tmp_path, patterns):
+    with pytest.raises(errors.UserError, match="nondeterministic: expected a list of patterns"):
+        mnist_jax.track("mine", workdir=tmp_path / "run", nondeterministic=patterns)
+    assert not (tmp_path / "run").exists()
 
 
 def test_local_is_the_record_alone(tmp_path):

@@ -26,12 +26,67 @@ def test_a_run_is_reproduced_bit_for_bit_by_another_process(finished_run, tmp_pa
     assert reader.read(tmp_path / "again").run.parent == reader.read(finished_run).run.id
 
 
-def test_a_prefix_is_compared_and_can_be_resumed(finished_run, tmp_path):
+def test_a_prefix_is_compared(finished_run, tmp_path):
     verdict = reproduce.reproduce_run(finished_run, steps=7, workdir=tmp_path / "again", watch=False)
     assert (verdict.verdict, verdict.steps, verdict.values) == ("bit-identical", 7, 14)
     assert reader.read(tmp_path / "again").status == "interrupted"
-    whole = reproduce.reproduce_run(finished_run, workdir=tmp_path / "again", watch=False)
-    assert whole.verdict == "bit-identical, parameters included"
+
+
+def test_a_directory_that_holds_anything_is_refused_and_nothing_is_said_of_it(finished_run, tmp_path, capsys):
+    """Nothing would be trained in the run itself or in a finished reproduction, and its values compared with themselves."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    shutil.copytree(finished_run, tmp_path / "copy")
+    again = reproduce.reproduce_run(finished_run, steps=2, workdir=tmp_path / "again", watch=False).directory
+    for name in ("one file", "hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one file" / "notes.txt").write_text("mine")
+    (tmp_path / "hidden" / ".keep").write_text("")
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for directory in (*(tmp_path / name for name in ("run", "copy", "one file", "hidden", "a file", "link", "broken")), again):
+        assert main.main(["reproduce", str(tmp_path / "run"), f"--workdir={directory}"]) == 2
+        output = capsys.readouterr()
+        assert "expected an empty or new directory" in output.err and not output.out, directory
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "empty").mkdir()
+    assert reproduce.reproduce_run(finished_run, steps=1, workdir=tmp_path / "empty", watch=False).holds
+
+
+@pytest.mark.parametrize("tolerance", ["inf", "nan", "-inf", "-0.1", "1e999"])
+def test_a_tolerance_is_finite(finished_run, tmp_path, capsys, tolerance):
+    assert main.main(["reproduce", str(finished_run), f"--tolerance={tolerance}", f"--workdir={tmp_path / 'again'}"]) == 2
+    assert "expected a finite number of 0 or more" in capsys.readouterr().err and not (tmp_path / "again").exists()
+
+
+def test_values_of_any_run_but_the_own_child_prove_nothing(finished_run, tmp_path, monkeypatch):
+    """Another program may finish a run in the directory after it was found empty."""
+    real = experiment.run
+
+    def other_first(*arguments, workdir, **settings):
+        shutil.copytree(finished_run, workdir)
+        return real(*arguments, workdir=workdir, **settings)
+
+    monkeypatch.setattr(experiment, "run", other_first)
+    with pytest.raises(errors.RecordError, match=f"found run {reader.read(finished_run).run.id}"):
+        reproduce.reproduce_run(finished_run, workdir=tmp_path / "again", watch=False)
+
+
+def test_the_series_that_a_run_declares_are_not_compared(finished_run):
+    original = reader.read(finished_run)
+    again = dataclasses.replace(original, entries=[
+        dataclasses.replace(entry, event=_nudged(entry.event)) for entry in original.entries])
+    declared = dataclasses.replace(original, run=dataclasses.replace(original.run, nondeterministic=("system/*", "test/lo*")))
+    verdict = reproduce.compare(declared, again)
+    assert verdict.holds and verdict.values == 2 * 30 + 4 * 2 + 1
+    every = dataclasses.replace(original, run=dataclasses.replace(original.run, nondeterministic=()))
+    changed = dataclasses.replace(original, entries=[entry for entry in original.entries
+                                                     if "system/images_per_second" not in getattr(entry.event, "values", {})])
+    divergence = reproduce.compare(every, changed).first_divergence
+    assert divergence and divergence[1] == "system/images_per_second"
+    nothing = dataclasses.replace(original, run=dataclasses.replace(original.run, nondeterministic=("*",)))
+    assert not reproduce.compare(nothing, original).holds
 
 
 def test_another_seed_diverges_at_the_first_step_and_is_named(finished_run, tmp_path, capsys):
