@@ -236,9 +236,9 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
             secrets.warn(f"warning: {warnings}")
         texts = [events.Text(kind, step, text)
                  for kind, step, text in (("reopened", run._step, reopened), ("warning", 0, warnings)) if text]
-        run.append(events.Status(run._step, "running"), machine, code, *texts)
-        if not (existing_run and existing_run.of(events.Hyperparameters)):  # they are equal, but their keys may be in another order
-            run.append(events.Hyperparameters(values))
+        known = existing_run and existing_run.of(events.Hyperparameters)  # equal, but perhaps in another order
+        run.append(events.Status(run._step, "running"), machine, code, *texts,
+                   *([] if known else [events.Hyperparameters(values)]))
         if existing_run and (changes := _changes(existing_run, [machine, code])):
             secrets.warn(f"warning: since this run started, {changes}; its bits may differ")
             run.text("warning", f"resumed after {changes}", step=run._step)

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
+from mnist_jax.train import augmentation, config_file, step
 from mnist_jax.train import config as configs
-from mnist_jax.train import config_file, step
 
 EXAMPLES = 70
 
@@ -114,6 +115,98 @@ def test_dropout_is_new_every_step_and_off_in_evaluation(data):
     assert not same_bits(*noisy)
     quiet = [step.eval_step(program, parameters, data.images) for _ in range(2)]
     assert same_bits(*quiet)
+
+
+def test_every_purpose_has_a_stream_of_its_own():
+    """Were two the same, the order of the data would be tied to the weights, or dropout to the warp of the images."""
+    keys = {purpose: jax.random.key_data(step._stream(jnp.uint32(0), purpose)).tobytes() for purpose in step._PURPOSES}
+    assert set(keys) == {"parameters", "order", "dropout", "augmentation"} and len(set(keys.values())) == 4
+
+
+@pytest.fixture
+def drawn(data, monkeypatch):
+    """Train two epochs of two updates, and return what the network and the warp were given: their keys, a row a use."""
+    keys: dict[str, list[bytes]] = {"dropout": [], "augmentation": [], "parameters": [], "order": []}
+
+    def note(name: str, key: jax.Array) -> None:
+        jax.debug.callback(lambda value: keys[name].append(np.asarray(value).tobytes()), jax.random.key_data(key))
+
+    real_apply, real_init, real_warp, real_order = nn.Module.apply, nn.Module.init, augmentation.warp, jax.random.permutation
+
+    def apply(module, variables, images, train, rngs=None):
+        if rngs:
+            note("dropout", rngs["dropout"])
+        return real_apply(module, variables, images, train=train, rngs=rngs)
+
+    def init(module, key, *arguments, **settings):
+        note("parameters", key)
+        return real_init(module, key, *arguments, **settings)
+
+    def warp(strength, key, images):
+        note("augmentation", key)
+        return real_warp(strength, key, images)
+
+    def permutation(key, examples):
+        note("order", key)
+        return real_order(key, examples)
+
+    monkeypatch.setattr(nn.Module, "apply", apply)
+    monkeypatch.setattr(nn.Module, "init", init)
+    monkeypatch.setattr(augmentation, "warp", warp)
+    monkeypatch.setattr(jax.random, "permutation", permutation)
+    caches = (step.compiled.cache_clear, step.permutation.clear_cache)
+    for clear in caches:
+        clear()
+    chosen = experiment(**{"augmentation.shift": 1.0, "batch_size": EXAMPLES // 2})
+    program = step.program(chosen, EXAMPLES, "cpu")
+    compiled, seed, hyper = step.compiled(program), jnp.uint32(0), step.hyper(chosen.optimizer)
+    state = compiled.init(hyper, seed)
+    for epoch in range(2):
+        order = step.permutation(EXAMPLES, seed, jnp.int32(epoch))
+        state, _, _ = compiled.train(hyper, state, jnp.zeros((2, 2)), seed, data, order, jnp.int32(2))
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    yield keys
+    for clear in caches:
+        clear()
+
+
+def test_no_key_is_used_twice(drawn):
+    """Dropout and warp draw anew at every update, the order at every epoch, and none of them what another draws."""
+    assert {name: len(used) for name, used in drawn.items()} == {"dropout": 4, "augmentation": 4, "parameters": 1, "order": 2}
+    used = [key for keys in drawn.values() for key in keys]
+    assert len(set(used)) == len(used)
+
+
+def orders_of_three_seeds() -> np.ndarray:
+    """As members of a sweep have them."""
+    seeds = jnp.arange(3, dtype=jnp.uint32)
+    return np.asarray(jax.vmap(lambda seed: step.permutation(EXAMPLES, seed, np.int32(1)))(seeds))
+
+
+@pytest.mark.parametrize(("name", "value"), [("jax_threefry_partitionable", False), ("jax_default_prng_impl", "rbg"),
+                                             ("jax_random_seed_offset", 5)])
+def test_jax_config_does_not_reach_the_generator(data, name, value):
+    chosen = experiment(**{"augmentation.shift": 1.0})
+    pinned = train_two_epochs(chosen, data, [4])
+    before = getattr(jax.config, name)
+    step.compiled.cache_clear()
+    jax.config.update(name, value)
+    try:
+        _, state, metrics = train_two_epochs(chosen, data, [4])
+        orders = orders_of_three_seeds()
+    finally:
+        jax.config.update(name, before)
+        step.compiled.cache_clear()
+    assert same_bits(state, pinned[1]) and same_bits(metrics, pinned[2])
+    assert same_bits(orders, orders_of_three_seeds())
+
+
+def test_the_streams_are_those_of_jaxs_default_generator():
+    """What was trained with jax's defaults before the generator was pinned keeps its bits."""
+    for number, purpose in enumerate(("parameters", "order", "dropout", "augmentation")):
+        reference = jax.random.fold_in(jax.random.key(123, impl="threefry2x32"), number)
+        assert same_bits(jax.random.key_data(step._stream(jnp.uint32(123), purpose)), jax.random.key_data(reference))
 
 
 def test_both_formulations_train_alike_for_fifty_steps(data):
