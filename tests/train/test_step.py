@@ -154,7 +154,8 @@ def drawn(data, monkeypatch):
     monkeypatch.setattr(nn.Module, "init", init)
     monkeypatch.setattr(augmentation, "warp", warp)
     monkeypatch.setattr(jax.random, "permutation", permutation)
-    caches = (step.compiled.cache_clear, step.permutation.clear_cache)
+    jitted: Any = step.permutation
+    caches = (step.compiled.cache_clear, jitted.clear_cache)
     for clear in caches:
         clear()
     chosen = experiment(**{"augmentation.shift": 1.0, "batch_size": EXAMPLES // 2})
