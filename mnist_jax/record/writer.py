@@ -133,7 +133,7 @@ class RunWriter:
             yield
         except journal.Closed as error:
             raise errors.UserError(f"{self.directory}: the run cannot be recorded to: {error}; to add to a finished run, track "
-                                   f"it again with resume=True") from None
+                                   f"it again with reopen=True") from None
         except OSError as error:
             raise errors.RecordError(f"{self._journal.path}: cannot record event {first} and what follows: {error.strerror}; "
                                      f"free disk space or restore access, then start the run again") from error

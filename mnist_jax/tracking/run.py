@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
 import sys
 import time
@@ -268,9 +269,8 @@ def _refuse_another_run(existing_run: reader.RunRecord, info: events.RunInfo) ->
 
 def _settings(info: events.RunInfo) -> dict[str, str]:
     """Return name and config of a run as text, by dotted key."""
-    config = json.loads(json.dumps(dict(info.config)))
     return {"name": json.dumps(info.name), **{f"config.{key}": json.dumps(value, sort_keys=True)
-                                              for key, value in nested.flatten(config)}}
+                                              for key, value in nested.flatten(info.config)}}
 
 
 def _changes(existing_run: reader.RunRecord, facts: Sequence[events.Event]) -> str:

@@ -231,7 +231,7 @@ def _parent_state(directory: Path, experiment: configs.ExperimentConfig, prepare
         raise errors.UserError(f"--parent={directory}: expected a run with a checkpoint, found none"
                                f"{f' that can be used: {skipped[0]}' if skipped else ''}")
     for line in skipped:
-        print(f"warning: {line}; it is skipped, and the checkpoint before it is used", file=sys.stderr)
+        secrets.warn(f"warning: {line}; it is skipped, and the checkpoint before it is used")
     if saved.origin.data != fit.digests(prepared):
         raise errors.UserError(f"--parent={directory}: expected the data that the parent was trained with, found other data "
                                f"under {experiment.dataset.data_dir or experiment.dataset.name!r}; restore it or train without "

@@ -141,7 +141,7 @@ def test_recording_after_close_says_how_to_go_on(run):
     run.flush()
     run.close()
     for record in (lambda: run.log({"x": 1.0}, step=2), lambda: run.text("note", "late", step=2), run.flush):
-        with pytest.raises(errors.UserError, match=r"it is closed.*resume=True"):
+        with pytest.raises(errors.UserError, match=r"it is closed.*reopen=True"):
             record()
 
 
