@@ -141,7 +141,8 @@ def _refuse_other_origin(saved: checkpoint.Checkpoint, origin: checkpoint.Origin
         program, platform = identity.differences(saved.origin.program, origin.program)
         differing += program
         if platform:
-            secrets.warn(f"warning: {saved.path.name} was saved under another {', '.join(platform)}; the bits that follow may differ")
+            secrets.warn(f"warning: {saved.path.name} was saved under another {', '.join(platform)}; the bits that follow may "
+                         f"differ")
     if differing:
         raise errors.RecordError(f"{saved.path}: expected a checkpoint of this program and data, found another: "
                                  f"{', '.join(differing)}; restore what has changed, or train a child run: "
