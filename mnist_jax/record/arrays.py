@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
 _LARGEST = 2**30  # bytes of one member; a hostile file may claim more
+_RATIO = 20  # all members together are at most so many times as large as the file, or _SMALL bytes
+_SMALL = 2**26
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -44,15 +48,35 @@ def unpack(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
     arrays, beside = {}, {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for member in archive.infolist():
-                if member.file_size > _LARGEST:
-                    raise ValueError(f"a member of more than {_LARGEST} bytes")
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            if total > max(_SMALL, _RATIO * len(data)) or any(member.file_size > _LARGEST for member in members):
+                raise ValueError(f"expected members of at most {_LARGEST:,} bytes and {_RATIO} times the file's "
+                                 f"{len(data):,} together, found {total:,}")
+            for member in members:
                 content = archive.read(member)
                 if member.filename.endswith(".npy"):
-                    arrays[member.filename.removesuffix(".npy")] = np.load(io.BytesIO(content), allow_pickle=False)
+                    arrays[member.filename.removesuffix(".npy")] = _array(content)
                 else:
                     beside[member.filename] = content
-    except (zipfile.BadZipFile, KeyError, TypeError, EOFError, OSError,
+    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, EOFError, OSError, MemoryError, OverflowError,
             RuntimeError) as error:  # zipfile raises the last for a password and for an unknown compression
         raise ValueError(f"not a file of arrays, or damaged: {error}") from error
     return arrays, beside
+
+
+def _array(content: bytes) -> np.ndarray:
+    """Return the array in the bytes of an .npy file, whose header may claim anything. Raises ValueError."""
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
+        np.lib.format.read_magic(stream))
+    if read_header is None:
+        raise ValueError("an .npy file of an unknown version")
+    try:
+        shape, _, dtype = read_header(stream)
+    except Exception as error:  # numpy gives a header to Python's parser and tokenizer, which raise many kinds
+        raise ValueError(f"an .npy file with a damaged header: {type(error).__name__}") from error
+    size = math.prod(shape) * dtype.itemsize  # of Python's integers, which do not wrap
+    if min(shape, default=0) < 0 or size != len(content) - stream.tell():
+        raise ValueError(f"an array of {len(content) - stream.tell()} bytes whose header claims {size}")
+    return np.load(io.BytesIO(content), allow_pickle=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -38,17 +39,51 @@ def read(directory: Path, blob: events.Blob) -> bytes:
     """
     address = path(directory, blob)
     try:
-        data = files.read(address, max(blob.size, 0), follow=False)
+        return files.read_verified(address, blob.sha256, min(blob.size, files.LIMIT))
     except OSError as error:
         raise errors.RecordError(f"{address}: expected the bytes of {blob.name!r}: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != blob.sha256:
-        raise errors.RecordError(f"{address}: damaged: the bytes of {blob.name!r} do not match their digest")
-    return data
+    except ValueError as error:
+        raise errors.RecordError(f"{address}: damaged: the bytes of {blob.name!r} do not match their digest") from error
+
+
+class VerifiedPaths:
+    """The paths of a run's blobs, for code that opens them itself: each is verified, and again when its file has changed."""
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._verified: dict[str, tuple[int, ...]] = {}  # address -> which file, and which state of it
+
+    def __call__(self, blob: events.Blob) -> Path:
+        """Return the path of a blob.
+
+        Raises:
+          RecordError: its address is none, its bytes are missing or no regular file, or they do not match size and digest.
+        """
+        address = path(self._directory, blob)
+        try:
+            state = _state(address)
+            if self._verified.get(blob.sha256) != state:
+                if files.digest(address, min(blob.size, files.LIMIT)) != blob.sha256 or _state(address) != state:
+                    raise errors.RecordError(f"{address}: damaged: the bytes of {blob.name!r} do not match their digest")
+                self._verified[blob.sha256] = state
+        except OSError as error:
+            raise errors.RecordError(f"{address}: expected the bytes of {blob.name!r}: {error.strerror}") from error
+        if state[2] != blob.size:
+            raise errors.RecordError(f"{address}: damaged: expected {blob.size!r} bytes of {blob.name!r}, found {state[2]}")
+        return address
+
+
+def _state(address: Path) -> tuple[int, ...]:
+    status = os.stat(address, follow_symlinks=False)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mode, status.st_mtime_ns, status.st_ctime_ns
 
 
 def path(directory: Path, blob: events.Blob) -> Path:
-    """Return where a blob's bytes lie; they are not checked. Raises RecordError where its address is no digest."""
+    """Return where a blob's bytes lie; they are not checked. Raises RecordError where its address or its size is none."""
     if not (isinstance(blob.sha256, str) and _ADDRESS.fullmatch(blob.sha256)):
         raise errors.RecordError(f"{directory}: damaged: expected the digest of {blob.name!r} as its address, found "
                                  f"{str(blob.sha256)[:80]!r}")
+    if type(blob.size) is not int or blob.size < 0:
+        raise errors.RecordError(f"{directory}: damaged: expected the size of {blob.name!r} in bytes, found "
+                                 f"{str(blob.size)[:80]!r}")
     return directory / "blobs" / blob.sha256

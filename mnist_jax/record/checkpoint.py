@@ -81,10 +81,9 @@ def read(path: Path) -> Checkpoint:
     """Return a checkpoint. Raises RecordError if it is damaged, cannot be read, or is not of the step in its name."""
     match = _NAME.fullmatch(path.name)
     try:
-        data = files.read(path)
-        if match is None or hashlib.sha256(data).hexdigest() != match[2]:
-            raise ValueError("its contents do not match the digest in its name")
-        state, beside = arrays.unpack(data)
+        if match is None:
+            raise ValueError("its name is none of a checkpoint")
+        state, beside = arrays.unpack(files.read_verified(path, match[2]))
         step, origin = _contents(beside)
     except (OSError, ValueError) as error:
         raise errors.RecordError(f"{path}: damaged: {error}") from error

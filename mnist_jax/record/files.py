@@ -5,12 +5,14 @@ waiting.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
 from pathlib import Path
 
 LIMIT = 2**33  # bytes; a blob may be a large model
+_AT_ONCE = 2**26  # bytes; more are read into memory only after their digest has matched
 
 
 def open_regular(path: Path, follow: bool = True) -> int:
@@ -32,12 +34,41 @@ def open_regular(path: Path, follow: bool = True) -> int:
 def read(path: Path, limit: int = LIMIT, follow: bool = True) -> bytes:
     """Return the bytes of a regular file of at most `limit` bytes. Arguments and errors are those of open_regular."""
     with os.fdopen(open_regular(path, follow), "rb") as file:
-        if os.fstat(file.fileno()).st_size > limit:
-            raise OSError(None, f"expected at most {limit:,} bytes, found {os.fstat(file.fileno()).st_size:,}", str(path))
-        data = file.read(limit + 1)
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(None, f"expected at most {limit:,} bytes, found {size:,}", str(path))
+        data = file.read(min(size + 2**20, limit + 1))  # it may have grown since
     if len(data) > limit:
         raise OSError(None, f"expected at most {limit:,} bytes, found more", str(path))
     return data
+
+
+def digest(path: Path, limit: int = LIMIT) -> str:
+    """Return the SHA-256 of a regular file, no link, of at most `limit` bytes, a piece at a time. Raises OSError."""
+    result, size = hashlib.sha256(), 0
+    with os.fdopen(open_regular(path, follow=False), "rb") as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(None, f"expected at most {limit:,} bytes, found {os.fstat(file.fileno()).st_size:,}", str(path))
+        while piece := file.read(2**20):
+            size += len(piece)
+            if size > limit:
+                raise OSError(None, f"expected at most {limit:,} bytes, found more", str(path))
+            result.update(piece)
+    return result.hexdigest()
+
+
+def read_verified(path: Path, sha256: str, limit: int = LIMIT) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes; a large one that is damaged is not read into memory.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: its bytes do not match the digest.
+    """
+    if path.lstat().st_size <= _AT_ONCE or digest(path, limit) == sha256:
+        data = read(path, limit, follow=False)
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+    raise ValueError("its bytes do not match their digest")
 
 
 class Folder:

@@ -5,7 +5,6 @@ The chain is not trusted: `problems` computes every digest again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from mnist_jax import errors, events
 from mnist_jax.data import splits
-from mnist_jax.record import arrays, blobs, checkpoint, reader, run_file
+from mnist_jax.record import arrays, blobs, checkpoint, files, reader, run_file
 from mnist_jax.registry import model_file
 
 
@@ -54,22 +53,35 @@ def chain(directory: Path | str) -> dict[str, Any]:
 def parent(record: reader.RunRecord) -> dict[str, Any] | None:
     """Return what a run records of the run that it starts from: run, directory, step, model_sha256."""
     texts = [text.text for text in record.of(events.Text) if text.name == "parent"]
-    return json.loads(texts[0]) if texts else None
+    if not texts:
+        return None
+    try:
+        origin = json.loads(texts[0])
+        return {name: origin[name] for name in ("run", "directory", "step", "model_sha256")} | origin
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # a text of the user's own that has this name
 
 
-def problems(directory: Path | str) -> list[str]:
-    """Return a line for each file and event of a run, and of its parents, that does not match its digest."""
+def problems(directory: Path | str, descendants: tuple[Path, ...] = ()) -> list[str]:
+    """Return a line for each file and event of a run, and of its parents, that does not match its digest.
+
+    Args:
+      descendants: the directories from which the search came here.
+    """
     directory = Path(directory)
     lines: list[str] = []
     for path in sorted((directory / "blobs").glob("[0-9a-f]*")):
-        if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
-            lines.append(f"{path}: damaged: its bytes do not match the digest that is its name")
+        try:
+            if files.digest(path) != path.name:
+                lines.append(f"{path}: damaged: its bytes do not match the digest that is its name")
+        except OSError as error:
+            lines.append(f"{path}: damaged: {error.strerror}")
     for path in checkpoint.paths(directory):
         lines += _errors(lambda path=path: checkpoint.read(path))
     lines += _errors(lambda: run_file.read(directory))
     lines += _errors(lambda: list(reader.Follower(directory).new()))
     if not lines:
-        lines += _errors(lambda: reader.read(directory)) or _links(reader.read(directory))
+        lines += _errors(lambda: reader.read(directory)) or _links(reader.read(directory), descendants)
     return lines
 
 
@@ -91,7 +103,7 @@ def data_problems(directory: Path | str) -> list[str]:
             for fact in facts if digests.get(fact.split) != fact.digest]
 
 
-def _links(record: reader.RunRecord) -> list[str]:
+def _links(record: reader.RunRecord, descendants: tuple[Path, ...]) -> list[str]:
     """Return a line for every reference from one event to another that does not match."""
     lines: list[str] = []
     for entry in record.entries:
@@ -114,11 +126,15 @@ def _links(record: reader.RunRecord) -> list[str]:
             lines.append(f"{where}: trained on data {', '.join(sorted(missing))}, which the run did not record")
     origin = parent(record)
     if origin:
-        parent_directory = Path(origin["directory"])
-        if not (parent_directory / "run.json").exists():
+        parent_directory = Path(str(origin["directory"]))
+        descendants = (*descendants, record.directory.resolve())
+        if parent_directory.resolve() in descendants:
+            lines.append(f"{record.directory}: expected its parent {origin['run']} in {parent_directory}, found a run that "
+                         f"comes from it")
+        elif not (parent_directory / "run.json").exists():
             lines.append(f"{record.directory}: expected its parent {origin['run']} in {parent_directory}, found no run there")
         else:
-            lines += problems(parent_directory)
+            lines += problems(parent_directory, descendants)
     return lines
 
 

@@ -50,6 +50,8 @@ def unpack(data: bytes) -> ModelFile:
         facts, program = json.loads(beside["model.json"]), beside["predict.stablehlo"]
         if arrays.digest(parameters) != facts["parameters_sha256"]:
             raise ValueError("its parameters do not match their digest")
+        if not isinstance(facts, dict):
+            raise ValueError("its facts are no JSON object")
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"not a model file, or damaged: {error} is missing") from error
     return ModelFile(facts, program, parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from mnist_jax import errors, events
 from mnist_jax.data import pictures
-from mnist_jax.record import reader
+from mnist_jax.record import files, reader
 from mnist_jax.registry import model_file, store
 
 
@@ -72,14 +72,19 @@ def load_model(model: Path | str, registry: Path | str = store.DEFAULT) -> Loade
     try:
         if path.is_dir():
             data = _of_run(path)
+        elif path.exists() and not (path := path.resolve()).is_file():
+            raise OSError(None, "no regular file")
         elif path.is_file():
-            data = path.read_bytes()
+            if not zipfile.is_zipfile(path):  # it looks at the end, before all of it is read
+                raise ValueError("no zip file")
+            data = files.read(path)
         elif "@" in name or Path(registry, name, "journal.jsonl").exists():
             version = store.find(registry, name)
             name, path = f"{version.name} version {version.version}", version.path
-            data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest() != version.sha256:
-                raise errors.RecordError(f"{path}: damaged: the model file does not match the registered digest")
+            try:
+                data = files.read_verified(path, version.sha256)
+            except ValueError:
+                raise errors.RecordError(f"{path}: damaged: the model file does not match the registered digest") from None
         else:
             raise errors.UserError(f"{model}: expected a model file, a run's directory, or NAME@VERSION of {registry}; "
                                    f"found none of them; check the path or the name")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from mnist_jax.registry import lineage
 
 DEFAULT = Path("registry")
 _PATIENCE_S = 60.0  # for other writers
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -100,15 +100,35 @@ def names(root: Path | str) -> list[str]:
 
 def versions(root: Path | str, name: str) -> list[Version]:
     """Return the versions of a name, oldest first. Raises RecordError if the registry is damaged."""
+    try:
+        return _versions(root, name)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:  # sealed, but not by `register`
+        raise errors.RecordError(f"{Path(root, name, 'journal.jsonl')}: damaged: {type(error).__name__}: {error}") from error
+
+
+def _versions(root: Path | str, name: str) -> list[Version]:
     lines = lines_of(root, name)
     aliases = {line["alias"] for line in lines if "alias" in line}
     current = {alias: history[-1] for alias in sorted(aliases) if (history := _alias_history(lines, alias))}
+    for line in lines:
+        if line["action"] == "register":
+            _check_chain(line["chain"])
     return [Version(name, line["version"], line["time"], line["chain"],
                     _model_path(root, name, line["chain"]["model"]["sha256"]),
                     tuple(alias for alias, version in current.items() if version == line["version"]),
                     tuple(other["text"] for other in lines
                           if other["action"] == "note" and other["version"] == line["version"]))
             for line in lines if line["action"] == "register"]
+
+
+def _check_chain(chain: Any) -> None:
+    """Raise KeyError or TypeError where a chain is not one of lineage.py."""
+    for key, kind in (("model", dict), ("run", dict), ("config", dict), ("datasets", dict), ("source", list),
+                      ("environment", dict), ("metrics", dict)):
+        if not isinstance(chain[key], kind):
+            raise TypeError(f"expected the {key} of a chain, found {str(chain[key])[:40]!r}")
+    if not isinstance(chain["run"]["directory"], str):
+        raise TypeError(f"expected a directory, found {str(chain['run']['directory'])[:40]!r}")
 
 
 def find(root: Path | str, model: str) -> Version:
@@ -139,7 +159,7 @@ def problems(root: Path | str, model: str) -> list[str]:
     version = find(root, model)
     lines = []
     try:
-        if hashlib.sha256(version.path.read_bytes()).hexdigest() != version.sha256:
+        if files.digest(version.path) != version.sha256:
             lines.append(f"{version.path}: damaged: the model file does not match its digest")
     except OSError as error:
         lines.append(f"{version.path}: expected the model file: {error.strerror}")
@@ -183,6 +203,8 @@ def _check_name(name: str) -> str:
 
 
 def _model_path(root: Path | str, name: str, sha256: str) -> Path:
+    if not (isinstance(sha256, str) and _DIGEST.fullmatch(sha256)):
+        raise errors.RecordError(f"{Path(root, name)}: damaged: expected the digest of a model, found {str(sha256)[:80]!r}")
     return Path(root, name, "models", f"{sha256}.zip")
 
 
