@@ -20,7 +20,7 @@ import psutil
 from benchmarks.attacks import world
 from benchmarks.attacks.world import Attack, World
 from mnist_jax.record import reader
-from mnist_jax.tracking import receipts, sync
+from mnist_jax.tracking import receipt_writer, receipts, sync
 from tests.helpers import killed_runs, tracker_servers
 
 SWEEP = ["--config=configs/sweep.py:mlp-digits", "--config.epochs=8", "--config.sweep.seeds=2",
@@ -73,7 +73,7 @@ def _synced(directory: Path, mode: str) -> list[receipts.SyncStatus]:
     while True:
         try:
             return list(sync.sync(directory, "neptune,comet", mode))
-        except receipts.Busy:
+        except receipt_writer.Busy:
             if time.monotonic() > deadline:
                 raise
             time.sleep(1)

@@ -98,10 +98,10 @@ def _of_run(directory: Path) -> ComparedRun:
     replicas = {}
     for status in receipts.sync_statuses(directory):
         states: dict[str, Counter[str]] = {}
-        for line in receipts.lines(directory, status.label):
+        for line in () if status.damaged else receipts.lines(directory, status.label):
             if line.get("opening") == "new" or "replica_lost" in line:
                 states.clear()
-            elif "sequence" in line:
+            elif "event" in line:
                 states.setdefault(str(line["kind"]), Counter())[str(line["state"])] += 1
         replicas[status.label] = {kind: ", ".join(f"{times} {state}" for state, times in counts.items())
                                for kind, counts in states.items()}

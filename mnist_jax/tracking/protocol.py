@@ -57,8 +57,10 @@ class Tracker(Protocol):
 
         Args:
           path_of: returns the file with the bytes of a blob.
-          earlier: None for a new replica. To resume one: the confirmed events. Some of the events that are written next may
-            have arrived, too: read back what the replica holds beyond the confirmed ones, and send nothing a second time.
+          earlier: The confirmed events, to resume a replica. Some of the events that are written next may have arrived, too:
+            read back what the replica holds beyond the confirmed ones, and send nothing a second time. None for a replica of
+            which nothing is known here. A copy of this record may have been sent, from another place or to another spelling
+            of the address: ask whether the destination knows `run.id`, and if so, go on as with no confirmed events.
         """
 
     def write(self, event: events.Event) -> Receipt:
@@ -87,16 +89,24 @@ class Destination:
     warning: str = ""  # printed before anything is sent
     limits: sampling.Limits = sampling.NONE
     tracker_object: Tracker | None = None  # a third party's, which only this process has
+    project: str = ""  # workspace/project, where a server knows the id of a run only within its project
 
     @property
     def label(self) -> str:
-        return f"{self.tracker}-{re.sub(r'[^A-Za-z0-9.-]', '-', self.host) if self.mode == 'online' else self.mode}"
+        if self.mode != "online":
+            return f"{self.tracker}-{self.mode}"
+        return "-".join([self.tracker, *(_file_name(part) for part in (self.host, self.project) if part)])
 
     def announcements(self) -> list[str]:
         """Return lines to print before anything is sent: the mode, where it was auto, and a warning."""
-        place = f"online, {self.host}" if self.mode == "online" else self.mode
+        place = ", ".join(filter(None, ["online", self.host, self.project])) if self.mode == "online" else self.mode
         return ([f"{self.tracker}: {place} ({self.reason})"] if self.reason else []) + (
             [f"warning: {self.warning}"] if self.warning else [])
+
+
+def _file_name(place: str) -> str:
+    """Return a host or a project as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", place.replace("/", "+"))
 
 
 Choice = str | Tracker | Sequence[str | Tracker]  # names may be comma-separated; "local" is the record alone

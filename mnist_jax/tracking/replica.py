@@ -17,11 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 from mnist_jax import errors, events, secrets
-from mnist_jax.record import reader, run_file
-from mnist_jax.tracking import protocol, receipts, sampling
+from mnist_jax.record import blobs, reader, run_file
+from mnist_jax.tracking import protocol, receipt_writer, receipts, sampling
 
 # A call that takes longer has lost its server and ends the attempt. The clients' own timeouts are longer, or infinite.
 OPEN_S, WRITE_S, FLUSH_S, CLOSE_S = 30.0, 60.0, 10.0, 60.0
@@ -44,34 +43,41 @@ def update(directory: Path, destination: protocol.Destination, run_ended: Callab
       UserError: another process syncs this replica.
       RecordError: the record is damaged.
     """
-    with receipts.locked(receipts.log_path(directory, destination.label)) as log:
-        before = receipts.sync_status(directory, destination.label)
-        entries = reader.Follower(directory).new()
-        if before.state == "complete" and run_ended(0.0) and sum(1 for _ in entries) == before.confirmed:
-            return before
-        try:
-            _attempt(directory, destination, before, log, run_ended, tracker, import_s)
-        except errors.RecordError:
-            raise
-        except protocol.ReplicaLost as error:
-            receipts.write(log, replica_lost=True)
-            receipts.write(log, error=_one_line(error))
-        except Exception as error:  # a vendor's client may raise anything; it is logged, never raised
-            receipts.write(log, error=_one_line(error))
+    with receipt_writer.locked(directory, destination.label) as log:
+        update_locked(log, directory, destination, run_ended, tracker, import_s)
     return receipts.sync_status(directory, destination.label)
 
 
-def _attempt(directory: Path, destination: protocol.Destination, before: receipts.SyncStatus, log: TextIO,
+def update_locked(log: receipt_writer.ReceiptWriter, directory: Path, destination: protocol.Destination,
+                  run_ended: Callable[[float], bool], tracker: protocol.Tracker | None, import_s: float = 0.0) -> None:
+    """Do what `update` does, with the receipts already open."""
+    if log.before.state == "complete" and run_ended(0.0) and (
+            sum(1 for _ in reader.Follower(directory).new()) == log.before.confirmed):
+        return
+    try:
+        _attempt(directory, destination, log, run_ended, tracker, import_s)
+    except errors.RecordError as error:
+        log.write(error=_one_line(error))
+        raise
+    except protocol.ReplicaLost as error:
+        log.write(replica_lost=True)
+        log.write(error=_one_line(error))
+    except Exception as error:  # a vendor's client may raise anything; it is logged, never raised
+        log.write(error=_one_line(error))
+
+
+def _attempt(directory: Path, destination: protocol.Destination, log: receipt_writer.ReceiptWriter,
              run_ended: Callable[[float], bool], tracker: protocol.Tracker | None, import_s: float) -> None:
-    folder = directory / "sync" / destination.label
+    folder, before = directory / "sync" / destination.label, log.before
     offline = destination.mode == "offline"
-    if offline:
+    if offline or folder.is_symlink():
         _rename_incomplete(folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)  # the client's own queue of an earlier attempt; the receipts replace it
     folder.mkdir(exist_ok=True)
     resume = before.started and not offline
-    receipts.write(log, opening="resume" if resume else "new")
+    run = run_file.run(run_file.read(directory))
+    log.write(opening="resume" if resume else "new", run=run.id, label=destination.label)
     started = time.perf_counter()
     tracker = tracker or protocol.backend(destination.tracker).create(destination, folder)
     imported = time.perf_counter()
@@ -79,17 +85,17 @@ def _attempt(directory: Path, destination: protocol.Destination, before: receipt
     confirmed = itertools.islice(follower.new(), before.confirmed if resume else 0)
     samples = [(entry.sequence, sampler(entry.event)[0]) for entry in confirmed if not isinstance(entry.event, events.Unknown)]
     earlier = [event for sequence, sample in samples for event in sample if sequence not in before.refused]
-    run = run_file.run(run_file.read(directory))
+    path_of = blobs.VerifiedPaths(directory)
     with _bounded(OPEN_S):
-        where = tracker.open(run, lambda blob: directory / "blobs" / blob.sha256, earlier=earlier if resume else None)
-    receipts.write(log, opened=where, seconds={"import": import_s + imported - started, "open": time.perf_counter() - imported})
+        where = tracker.open(run, path_of, earlier=earlier if resume else None)
+    log.write(opened=where, seconds={"import": import_s + imported - started, "open": time.perf_counter() - imported})
     beginning = time.process_time()
-    limiter = sampling.RateLimiter(destination.limits.values_per_minute, lambda seconds: receipts.write(log, waiting=seconds),
-                                   receipts.recent(directory, destination.label, 60) if resume else ())
+    limiter = sampling.RateLimiter(destination.limits.values_per_minute, lambda seconds: log.write(waiting=seconds),
+                                   _recent(directory, destination.label, 60) if resume else ())
     ended = False
     while not ended:
         ended = run_ended(_POLL_S)  # before reading, so that what was appended before the end is read
-        _send(directory, follower.new(), tracker, sampler, limiter, log)
+        _send(follower.new(), path_of, tracker, sampler, limiter, log)
     closing = time.perf_counter()
     status = reader.status_of(directory, run_file.read(directory))
     with _bounded(CLOSE_S):
@@ -97,11 +103,18 @@ def _attempt(directory: Path, destination: protocol.Destination, before: receipt
     seconds = {"close": time.perf_counter() - closing}
     if threading.current_thread() is threading.main_thread():  # a process of its own: the CPU time of the sync after open
         seconds["cpu"] = time.process_time() - beginning
-    receipts.write(log, closed=status, seconds=seconds)
+    log.write(closed=status, seconds=seconds)
 
 
-def _send(directory: Path, entries: Iterable[reader.Entry], tracker: protocol.Tracker, sampler: sampling.Sampler,
-          limiter: sampling.RateLimiter, log: TextIO) -> None:
+def _recent(directory: Path, label: str, seconds: float) -> list[tuple[float, int]]:
+    """Return (seconds ago, values) of the metrics that were confirmed in the last `seconds`."""
+    now = time.time()
+    return [(now - line["at"], line["count"]) for line in receipts.lines(directory, label)
+            if line.get("kind") == "Metrics" and 0 <= now - line["at"] < seconds]
+
+
+def _send(entries: Iterable[reader.Entry], path_of: blobs.VerifiedPaths, tracker: protocol.Tracker, sampler: sampling.Sampler,
+          limiter: sampling.RateLimiter, log: receipt_writer.ReceiptWriter) -> None:
     """Write entries, and confirm them in batches."""
     unconfirmed: list[tuple[int, str, protocol.Receipt]] = []
     since, uploads = time.monotonic(), 0.0
@@ -111,12 +124,12 @@ def _send(directory: Path, entries: Iterable[reader.Entry], tracker: protocol.Tr
         with _bounded(2 * seconds):
             if unconfirmed and not tracker.flush(seconds):
                 raise TimeoutError(f"the tracker did not confirm within {seconds:g} s")
-        receipts.confirm(log, unconfirmed)
+        log.confirm(unconfirmed)
         unconfirmed.clear()
 
     for entry in entries:
-        uploads += _upload_s(entry.event)
-        receipt = _write(directory, entry.event, tracker, sampler, limiter)
+        receipt, upload_s = _write(entry.event, path_of, tracker, sampler, limiter)
+        uploads += upload_s
         unconfirmed.append((entry.sequence, events.kind_of(entry.event), receipt))
         if len(unconfirmed) >= _BATCH or time.monotonic() - since > _CONFIRM_S:
             confirm()
@@ -124,36 +137,35 @@ def _send(directory: Path, entries: Iterable[reader.Entry], tracker: protocol.Tr
     confirm()
 
 
-def _write(directory: Path, event: events.AnyEvent, tracker: protocol.Tracker, sampler: sampling.Sampler,
-           limiter: sampling.RateLimiter) -> protocol.Receipt:
-    """Write one event to the tracker; return its receipt."""
+def _write(event: events.AnyEvent, path_of: blobs.VerifiedPaths, tracker: protocol.Tracker, sampler: sampling.Sampler,
+           limiter: sampling.RateLimiter) -> tuple[protocol.Receipt, float]:
+    """Write one event to the tracker, if all of its bytes are as recorded; return its receipt.
+
+    Returns also the seconds that the upload of its files may take on a slow line.
+    """
     if isinstance(event, events.Unknown):
-        return protocol.Receipt("unsupported", f"{event.kind}: a later version recorded it")
+        return protocol.Receipt("unsupported", f"{event.kind}: a later version recorded it"), 0.0
     sample, count, total = sampler(event)
-    missing = [blob.name for blob in events.blobs(event) if not (directory / "blobs" / blob.sha256).exists()]
-    if missing:
-        return protocol.Receipt("failed", f"the record lacks the bytes of {', '.join(missing)}")
+    try:
+        upload_s = sum(path_of(blob).stat().st_size for blob in events.blobs(event)) / _SLOW_BYTES_PER_S
+    except errors.RecordError as error:
+        return protocol.Receipt("failed", _one_line(error)), 0.0
     try:
         results = []
         for piece in itertools.chain.from_iterable(map(limiter.pieces, sample)):
-            with _bounded(WRITE_S + _upload_s(event)):
+            with _bounded(WRITE_S + upload_s):
                 results.append(tracker.write(piece))
     except OSError:
         raise  # no server, no disk space: the attempt ends, and a later one sends the event
     except Exception as error:  # the tracker refuses the event
-        return protocol.Receipt("failed", _one_line(error))
+        return protocol.Receipt("failed", _one_line(error)), upload_s
     lossy = [receipt for receipt in results if receipt.state == "sampled"]  # by the tracker itself
     count -= sum(receipt.total - receipt.count for receipt in lossy)
     notes = "; ".join(dict.fromkeys(receipt.note for receipt in results if receipt.note))
     if count < total:
-        return protocol.Receipt("sampled", notes, count, total)
+        return protocol.Receipt("sampled", notes, count, total), upload_s
     first = next((receipt for receipt in results if receipt.state != "sent"), protocol.Receipt("sent", notes))
-    return dataclasses.replace(first, count=count, total=total)
-
-
-def _upload_s(event: events.AnyEvent) -> float:
-    """Return the seconds that the upload of an event's files may take on a slow line."""
-    return sum(blob.size for blob in events.blobs(event)) / _SLOW_BYTES_PER_S
+    return dataclasses.replace(first, count=count, total=total), upload_s
 
 
 @contextlib.contextmanager
@@ -181,7 +193,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _rename_incomplete(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         number = 1
         while (aside := folder.with_name(f"{folder.name}.incomplete-{number}")).exists():
             number += 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mnist_jax import errors, secrets
-from mnist_jax.tracking import protocol, receipts, replica, worker
+from mnist_jax.tracking import protocol, receipt_writer, receipts, replica, worker
 
 NO_PROGRESS_S = 10.0  # at the end of a run, a sync without progress for so long is stopped
 AT_MOST_S = 120.0  # and so is one that talks to a server for longer after the run
@@ -37,8 +37,11 @@ class SyncJob(Protocol):
     def is_done(self) -> bool:
         """Return whether it has ended."""
 
-    def stop(self) -> None:
-        """Stop it now."""
+    def waited_s(self) -> float:
+        """Return the seconds for which it could have run and the machine had no CPU for it, so far."""
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Stop it now, and write the reason into the receipts."""
 
 
 class SyncProcess:
@@ -50,7 +53,7 @@ class SyncProcess:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
                        worker.PARENT: str(os.getpid())}
         arguments = [sys.executable, "-m", "mnist_jax.tracking.worker", str(directory), destination.tracker, destination.mode]
-        with _request(directory, destination).with_suffix(".log").open("ab") as output:
+        with open(_request(directory, destination), "ab", opener=_open_log) as output:
             self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=output, stderr=output,
                                              env=environment, start_new_session=True)
 
@@ -64,11 +67,17 @@ class SyncProcess:
     def is_done(self) -> bool:
         return self._process.poll() is not None
 
-    def stop(self) -> None:
+    def waited_s(self) -> float:
+        return _waited_s(self._process.pid)
+
+    def stop(self, reason: str = "stopped") -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # its attempts, too: they are in the same session
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
+        with (contextlib.suppress(OSError, errors.UserError, errors.RecordError),
+              receipt_writer.locked(self.directory, self.destination.label, patience_s=2.0) as log):
+            log.write(error=reason)
 
 
 class SyncThread:
@@ -78,12 +87,14 @@ class SyncThread:
         self.directory, self.destination = directory, destination
         _request(directory, destination)
         self._run_ended = threading.Event()
+        self._log: receipt_writer.ReceiptWriter | None = None
         self._thread = threading.Thread(target=self._update, name=f"sync to {destination.label}", daemon=True)
         self._thread.start()
 
     def _update(self) -> None:
-        with contextlib.suppress(Exception):  # the receipts say what is missing
-            replica.update(self.directory, self.destination, self._run_ended.wait, self.destination.tracker_object)
+        with contextlib.suppress(Exception), receipt_writer.locked(self.directory, self.destination.label) as self._log:
+            replica.update_locked(self._log, self.directory, self.destination, self._run_ended.wait,
+                                  self.destination.tracker_object)  # the receipts say what is missing
 
     def finish(self) -> None:
         self._run_ended.set()
@@ -91,8 +102,14 @@ class SyncThread:
     def is_done(self) -> bool:
         return not self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Abandon it: a thread cannot be killed."""
+    def waited_s(self) -> float:
+        return 0.0  # it shares the CPU time of this process
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Abandon it: a thread cannot be killed. It keeps its receipts, so that nothing is sent beside it."""
+        if self._log is not None:
+            with contextlib.suppress(Exception):
+                self._log.write(error=reason)
 
 
 def start(directory: Path, destinations: Sequence[protocol.Destination]) -> list[SyncJob]:
@@ -101,7 +118,7 @@ def start(directory: Path, destinations: Sequence[protocol.Destination]) -> list
     for destination in destinations:
         try:
             started.append((SyncThread if destination.tracker_object else SyncProcess)(directory, destination))
-        except OSError as error:
+        except (OSError, errors.RecordError) as error:
             secrets.warn(f"warning: {destination.label}: not synced, because its process did not start: {error}")
     return started
 
@@ -116,23 +133,58 @@ def finish(syncs: Sequence[SyncJob], no_progress_s: float | None = None, at_most
     """
     no_progress_s, at_most_s = no_progress_s or NO_PROGRESS_S, at_most_s or AT_MOST_S
     started = time.monotonic()
-    progress: dict[str, tuple[object, float]] = {}
     for each in syncs:
         each.finish()
-    waiting = list(syncs)
-    while waiting := [each for each in waiting if not each.is_done()]:
+    waiting = [_Waiting(job) for job in syncs]
+    while waiting := [wait for wait in waiting if not wait.job.is_done()]:
         now = time.monotonic()
-        for each in list(waiting):
-            label, current = each.destination.label, _progress(each)
-            if label not in progress or progress[label][0] != current:
-                progress[label] = (current, now)
-            idle = now - progress[label][1]
-            if idle > no_progress_s or (each.destination.mode != "offline" and now - started > at_most_s):
-                each.stop()
-                waiting.remove(each)
-                _log_error(each, f"stopped after {idle:.0f} s without progress, {now - started:.0f} s in all")
-        time.sleep(max(0.02, 3 * (time.monotonic() - now)))  # a long log takes a while to fold
-    return [receipts.sync_status(each.directory, each.destination.label) for each in syncs]
+        for wait in list(waiting):
+            idle = wait.idle_s(now)
+            if idle > no_progress_s or (wait.job.destination.mode != "offline" and now - started > at_most_s):
+                wait.job.stop(f"stopped after {idle:.0f} s without progress, {now - started:.0f} s in all")
+                waiting.remove(wait)
+        time.sleep(max(0.02, 3 * (time.monotonic() - now)))  # counting the files of a replica takes a while
+    return [receipts.sync_status(job.directory, job.destination.label) for job in syncs]
+
+
+class _Waiting:
+    """The end of one sync that is waited for, and for how long it has made no progress."""
+
+    def __init__(self, job: SyncJob):
+        self.job = job
+        self._receipts = receipts.ReceiptsReader(job.directory, job.destination.label)
+        self._progress: object = None
+        self._last, self._waited, self._idle = time.monotonic(), job.waited_s(), 0.0
+
+    def idle_s(self, now: float) -> float:
+        """Return the seconds without progress; those in which it waited for a CPU count as a tenth, so that there is an end."""
+        waited, progress, since = self.job.waited_s(), self._current(), now - self._last
+        own = max(since / 10, since - max(0.0, waited - self._waited))
+        self._idle = 0.0 if progress != self._progress else self._idle + own
+        self._progress, self._last, self._waited = progress, now, waited
+        return self._idle
+
+    def _current(self) -> object:
+        status, size = self._receipts.status(), 0
+        if self.job.destination.mode == "offline":
+            with contextlib.suppress(OSError):  # files come and go while they are counted
+                for file in (self.job.directory / "sync" / self.job.destination.label).rglob("*"):
+                    size += file.lstat().st_size
+        return status.lines, size
+
+
+def _open_log(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)  # whatever lies there: no link, and no wait for a reader
+
+
+def _waited_s(pid: int) -> float:
+    """Return for how long a process, its threads and its children have waited for a CPU, 0.0 where the system does not say."""
+    nanoseconds = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):  # processes end while they are counted
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            nanoseconds += int((thread / "schedstat").read_text().split()[1])
+            nanoseconds += sum(int(1e9 * _waited_s(int(child))) for child in (thread / "children").read_text().split())
+    return nanoseconds / 1e9
 
 
 def sync(directory: Path | str, tracker: protocol.Choice, tracker_mode: str = "auto") -> list[receipts.SyncStatus]:
@@ -152,30 +204,14 @@ def sync(directory: Path | str, tracker: protocol.Choice, tracker_mode: str = "a
     for destination in destinations:
         for line in destination.announcements():
             secrets.warn(line)
-        with receipts.locked(receipts.log_path(directory, destination.label)):
+        with receipt_writer.locked(directory, destination.label):
             pass  # a busy replica is an error here, not in the log of a child process
     return finish(start(directory, destinations), PATIENCE_S, float("inf"))
 
 
 def _request(directory: Path, destination: protocol.Destination) -> Path:
-    """Log that a replica is requested, so that it has a status even if its sync never starts."""
-    path = receipts.log_path(directory, destination.label)
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a") as log:
-        receipts.write(log, requested=destination.label)
-    return path
-
-
-def _progress(each: SyncJob) -> object:
-    status = receipts.sync_status(each.directory, each.destination.label)
-    size = 0
-    if each.destination.mode == "offline":
-        with contextlib.suppress(OSError):  # files come and go while they are counted
-            for file in (each.directory / "sync" / each.destination.label).rglob("*"):
-                size += file.stat().st_size
-    return status.confirmed, status.waits, status.state == "complete", size
-
-
-def _log_error(each: SyncJob, reason: str) -> None:
-    with contextlib.suppress(OSError), receipts.log_path(each.directory, each.destination.label).open("a") as log:
-        receipts.write(log, error=reason)
+    """Write that a replica is requested, so that it has a status even if its sync never starts; return its process's log."""
+    with (contextlib.suppress(receipt_writer.Busy),  # the process of a killed run still syncs
+          receipt_writer.locked(directory, destination.label) as log):
+        log.write(requested=destination.label)
+    return receipts.log_path(directory, destination.label).with_suffix(".log")

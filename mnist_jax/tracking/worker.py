@@ -3,7 +3,8 @@
     python -m mnist_jax.tracking.worker DIRECTORY TRACKER MODE
 
 A client that lost its server does not recover, so each attempt is a fork of this process, which has imported the client
-(two seconds of CPU) and never used it.
+(two seconds of CPU) and never used it. An attempt during the run has a low priority; the import and an attempt after the run
+have the usual one, since a priority cannot be raised again and a person may wait for their end.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mnist_jax import secrets
-from mnist_jax.tracking import protocol, receipts, replica
+from mnist_jax import errors, secrets
+from mnist_jax.tracking import protocol, receipt_writer, receipts, replica
 
 PARENT = "MNIST_JAX_PARENT"  # the variable with the pid of the run
 _BUSY = 3  # exit code of an attempt while another process syncs
 _POLL_S = 0.5  # between two checks of an attempt during the run
+_NICE = 10  # of an attempt during the run; at 19 a busy machine gives a process one hundredth of a core
+_IMPORT_SIGN_S = 1.0  # between two signs of a slow import
 _RETRY_S = (2.0, 60.0)  # first and longest wait before the next attempt during the run
 
 
@@ -31,11 +35,11 @@ def main(directory: Path, destination: protocol.Destination) -> None:
     """Sync until the run has ended and the replica is complete, or the last attempt has failed. Does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.nice(19 - os.nice(0))  # training has priority
-    with contextlib.suppress(AttributeError, OSError):  # on Linux this process does not even interrupt it
+    with contextlib.suppress(AttributeError, OSError):  # on Linux this process takes its share, but does not interrupt training
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     started = time.perf_counter()
-    getattr(protocol.backend(destination.tracker), "prepare", lambda: None)()
+    with _importing(directory, destination):
+        getattr(protocol.backend(destination.tracker), "prepare", lambda: None)()
     import_s = time.perf_counter() - started
 
     def run_ended(timeout_s: float) -> bool:
@@ -44,7 +48,7 @@ def main(directory: Path, destination: protocol.Destination) -> None:
 
     while True:
         last_attempt = run_ended(0.0)
-        code = _attempt(directory, destination, run_ended, import_s)
+        code = _attempt(directory, destination, run_ended, import_s, nice=0 if last_attempt else _NICE)
         if code == _BUSY:  # the worker of a run that was killed and resumed at once has not ended yet
             time.sleep(0.5)
             continue
@@ -56,7 +60,38 @@ def main(directory: Path, destination: protocol.Destination) -> None:
     os._exit(0)
 
 
-def _attempt(directory: Path, destination: protocol.Destination, run_ended: Callable[[float], bool], import_s: float) -> int:
+@contextlib.contextmanager
+def _importing(directory: Path, destination: protocol.Destination) -> Iterator[None]:
+    """Write into the receipts that the client is being imported, and from time to time how many modules by now."""
+    with contextlib.ExitStack() as stack:
+        try:
+            log = stack.enter_context(receipt_writer.locked(directory, destination.label))
+            log.write(importing=len(sys.modules))
+        except (receipt_writer.Busy, errors.RecordError, OSError):  # the attempt will say so
+            yield
+            return
+        imported = threading.Event()
+
+        def write_progress() -> None:
+            modules = len(sys.modules)
+            with contextlib.suppress(OSError):
+                while not imported.wait(_IMPORT_SIGN_S):
+                    if modules != (modules := len(sys.modules)):  # an import that hangs gives no sign
+                        log.write(importing=modules)
+
+        thread = threading.Thread(target=write_progress)
+        thread.start()
+        try:
+            yield
+        finally:
+            imported.set()
+            thread.join()  # no thread is left at the fork
+        with contextlib.suppress(OSError):
+            log.write(importing=len(sys.modules))
+
+
+def _attempt(directory: Path, destination: protocol.Destination, run_ended: Callable[[float], bool], import_s: float,
+             nice: int) -> int:
     """Make one attempt in a fork, and tell it when the run has ended; return its exit code."""
     reads, writes = os.pipe()
     attempt = os.fork()
@@ -64,11 +99,14 @@ def _attempt(directory: Path, destination: protocol.Destination, run_ended: Call
         os.close(writes)
         code = 1
         try:
+            os.nice(nice)
             replica.update(directory, destination, lambda timeout_s: bool(select.select([reads], [], [], timeout_s)[0]),
                            import_s=import_s)
             code = 0
-        except receipts.Busy:
+        except receipt_writer.Busy:
             code = _BUSY
+        except errors.RecordError as error:
+            print(error)  # into the log of the process, as the next
         except BaseException:
             for line in secrets.mask(traceback.format_exc()).split("\n"):
                 secrets.warn(line)  # into the log of the process

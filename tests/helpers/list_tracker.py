@@ -26,7 +26,7 @@ class ListTracker:
     def open(self, run: events.RunInfo, path_of: Callable[[events.Blob], Path], *,
              earlier: Sequence[events.Event] | None) -> str:
         self._fail("open")
-        self.earlier = earlier
+        self.earlier, self.path_of = earlier, path_of
         return "a list"
 
     def write(self, event: events.Event) -> protocol.Receipt:

@@ -38,6 +38,13 @@ class TrackerServer:
         """Return the credentials that led the client here."""
         return [value for name, value in self.environment.items() if "TOKEN" in name or "KEY" in name]
 
+    @property
+    def spelled_otherwise(self) -> dict[str, str]:
+        """Return the environment that leads here by another name of this machine."""
+        url = self.server.url.replace("127.0.0.1", "localhost")
+        return {**self.environment, **({"NEPTUNE_API_TOKEN": neptune.token(url)} if self.tracker == "neptune" else
+                                       comet.environment(url))}
+
     def sync(self, directory: Path, environment: dict[str, str] | None = None,
                 bounds: dict[str, float] | None = None) -> receipts.SyncStatus:
         """Make one attempt in a process of its own, which reaches nothing but this machine.
@@ -46,8 +53,11 @@ class TrackerServer:
           environment: what leads the client, by default to this server with a good key.
           bounds: seconds of the calls of an attempt, such as OPEN_S, in place of those of replica.py.
         """
-        label = f"{self.tracker}-127.0.0.1-{self.server.port}"
-        arguments = (directory, self.tracker, environment or self.environment, bounds or {})
+        environment = environment or self.environment
+        host = "localhost" if environment == self.spelled_otherwise else "127.0.0.1"
+        project = "-" + environment["NEPTUNE_PROJECT"].replace("/", "+") if self.tracker == "neptune" else ""
+        label = f"{self.tracker}-{host}-{self.server.port}{project}"
+        arguments = (directory, self.tracker, environment, bounds or {})
         process = _processes().Process(target=_attempt, args=arguments)
         process.start()
         process.join(60)

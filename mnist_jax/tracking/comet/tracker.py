@@ -57,7 +57,7 @@ def destination(mode: protocol.Mode) -> protocol.Destination:
                                "--tracker_mode=offline")
     address = os.environ.get("COMET_URL_OVERRIDE") or "https://www.comet.com/clientlib/"
     reason = "COMET_API_KEY is set" if mode == "auto" else ""
-    return protocol.Destination("comet", "online", secrets.host(address), reason, limits=_LIMITS)
+    return protocol.Destination("comet", "online", secrets.host(address), reason=reason, limits=_LIMITS)
 
 
 def prepare() -> None:
@@ -164,7 +164,7 @@ class CometTracker:
                 if self._offline:
                     self._asset(blob, f"artifacts/{name}", encoded)
                     return Receipt("converted", "stored as an asset of this experiment")
-                return self._client.artifact(name, kind, self._path_of(blob), blob, encoded)
+                return self._client.artifact(name, kind, self._path_of, blob, encoded)
             case events.Model(name=name, blob=blob):
                 origin = {"version": event.version, "step": event.step, "sha256": blob.sha256,
                           "scores": {score: values.encode(value) for score, value in event.scores.items()},

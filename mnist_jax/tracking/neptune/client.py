@@ -23,6 +23,7 @@ CONTENT_BYTES = 32 * 2**20  # the client refuses larger contents, and logs a lar
 _SAME_STEP = 2.0**-10  # between two texts of one step
 _EXACT_STEP = 2**53  # their steps are floats
 _REFUSED_STATUS = (400, 413, 415, 422)  # of HTTP: the server will never accept this call
+_ID = "run/id"  # the field that the tracker writes first
 _SENT = Receipt("sent")
 
 
@@ -48,9 +49,13 @@ class NeptuneClient:
         self._folder: Path
         self._last: dict[str, float] = {}  # the last step of each series: a step must be greater than the one before
         self._counts: collections.Counter[str] = collections.Counter()  # entries of each series
+        self._held: dict[str, int] = {}  # and how many the server held when this process first asked
 
     def start(self, run: events.RunInfo, folder: Path, *, resumed: bool) -> str:
-        """Start or resume the run of this id; return its URL or folder."""
+        """Start or resume the run of this id; return its URL or folder.
+
+        What a run holds that the server has by this id, whoever sent it, is read back.
+        """
         import neptune
 
         self._resumed, self._folder = resumed, folder / ".neptune"
@@ -61,9 +66,16 @@ class NeptuneClient:
                 mode="offline" if self._offline else "sync", custom_run_id=run.id, name=run.name, tags=list(run.tags),
                 description=run.description, capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False,
                 capture_traceback=False, source_files=[], git_ref=False)
+            if not self._offline and not resumed:
+                self._resumed = self._run.exists(_ID)
             for path in list(self._counts)[:1]:  # check by the first confirmed series that the server still holds the run
                 self._surplus(path, None if not path.startswith("images/") else path)
             return str(folder) if self._offline else str(self._run.get_url())
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether it has not started: series are counted, and nothing is sent."""
+        return self._run is None
 
     def assign(self, path: str, value: str | int | float | bool) -> None:
         if self._run is not None:
@@ -140,10 +152,12 @@ class NeptuneClient:
         """Return how many entries of a series the server holds beyond the confirmed ones; they are the next ones."""
         if not self._resumed:
             return 0
-        length = self._length(path, image)
-        if length < self._counts[path]:
-            raise ReplicaLost(f"{path}: expected the {self._counts[path]} entries that the server confirmed, found {length}")
-        return length - self._counts[path]
+        if path not in self._held:
+            self._held[path] = length = self._length(path, image)
+            if length < self._counts[path]:
+                raise ReplicaLost(f"{path}: expected the {self._counts[path]} entries that the server confirmed, found "
+                                  f"{length}")
+        return max(0, self._held[path] - self._counts[path])
 
     def _length(self, path: str, image: object) -> int:
         """Return how many entries of a series the server holds."""

@@ -63,7 +63,8 @@ def destination(mode: protocol.Mode) -> protocol.Destination:
     ended = any(host == domain or host.endswith(f".{domain}") for domain in _HOSTED)
     warning = (f"neptune: the token leads to {host}, but Neptune's hosted service ended on 2026-03-05; use the token of a "
                f"self-hosted or compatible server, or --tracker_mode=offline") if ended else ""
-    return protocol.Destination("neptune", "online", host, "NEPTUNE_API_TOKEN is set" if mode == "auto" else "", warning)
+    reason = "NEPTUNE_API_TOKEN is set" if mode == "auto" else ""
+    return protocol.Destination("neptune", "online", host, reason, warning, project=project)
 
 
 def prepare() -> None:
@@ -197,7 +198,7 @@ class NeptuneTracker:
         if source.patch is not None:
             self._upload("source/patch", source.patch)
             self._assign("source", {"patch_name": source.patch.name})
-        if source.files:
+        if source.files and not self._client.is_counting:
             stream = io.BytesIO()
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
                 for blob in source.files:
@@ -223,5 +224,7 @@ class NeptuneTracker:
         self._client.upload(path, self._content(blob), Path(blob.name).suffix.lstrip("."))
 
     def _content(self, blob: events.Blob) -> bytes | Path:
+        if self._client.is_counting:  # a confirmed event, whose bytes may be gone
+            return b""
         path = self._path_of(blob)
         return path if blob.size > client.CONTENT_BYTES else path.read_bytes()
