@@ -82,3 +82,72 @@ def test_the_end_of_a_run_is_seen_though_a_forked_process_keeps_the_pipe_open(tm
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stdout.readline().strip() == "complete True"
         process.kill()
+
+
+_SLOW_CLIENT = """
+import sys, time, types
+def prepare():
+    for number in range(8):
+        time.sleep(0.4)
+        if {gives_signs}:
+            sys.modules[f"slow_client.part{{number}}"] = types.ModuleType("part")
+def destination(mode):
+    from mnist_jax.tracking import protocol
+    return protocol.Destination("slow", "offline")
+def create(destination, folder):
+    from tests.helpers import list_tracker
+    return list_tracker.ListTracker("slow")
+"""
+
+
+@pytest.mark.parametrize("gives_signs", [True, False])
+def test_a_slow_import_of_a_client_is_progress_and_one_that_hangs_is_not(recorded, tmp_path, monkeypatch, gives_signs):
+    """The import takes 3.2 s, the bound is 2 s."""
+    (tmp_path / "slow_client.py").write_text(_SLOW_CLIENT.format(gives_signs=gives_signs))
+    (tmp_path / "slow-1.dist-info").mkdir()
+    (tmp_path / "slow-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: slow\nVersion: 1\n")
+    (tmp_path / "slow-1.dist-info" / "entry_points.txt").write_text("[mnist_jax.trackers]\nslow = slow_client\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (status,) = sync.finish(sync.start(recorded, [protocol.Destination("slow", "offline")]), 2.0)
+    assert status.state == ("complete" if gives_signs else "failed"), status.error
+
+
+class _Job:
+    """A sync that never ends, waiting for a CPU for a share of the time."""
+
+    destination = protocol.Destination("list", "object")
+
+    def __init__(self, directory: Path, share: float):
+        self.directory, self._share, self._started = directory, share, time.monotonic()
+        self.stopped = ""
+
+    def finish(self) -> None: ...
+
+    def is_done(self) -> bool:
+        return False
+
+    def waited_s(self) -> float:
+        return self._share * (time.monotonic() - self._started)
+
+    def stop(self, reason: str = "") -> None:
+        self.stopped = reason
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.0, 0.3), (0.75, 1.2), (1.0, 3.0), (50.0, 3.0)])
+def test_the_time_in_which_a_sync_waits_for_a_cpu_is_not_idleness_but_has_an_end(recorded, share, seconds):
+    job, started = _Job(recorded, share), time.monotonic()
+    sync.finish([job], 0.3)
+    assert "without progress" in job.stopped and seconds - 0.1 < time.monotonic() - started < seconds + 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this system does not say; all of the time counts then")
+def test_the_time_for_which_a_process_waits_for_a_cpu_is_known():
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        time.sleep(1.5)
+        assert any(sync._waited_s(loop.pid) > 0.1 for loop in loops)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    assert sync._waited_s(2**22 + 1) == 0.0
