@@ -70,7 +70,7 @@ def _attempt(directory: Path, destination: protocol.Destination, log: receipt_wr
              run_ended: Callable[[float], bool], tracker: protocol.Tracker | None, import_s: float) -> None:
     folder, before = directory / "sync" / destination.label, log.before
     offline = destination.mode == "offline"
-    if offline or folder.is_symlink():
+    if offline or folder.is_symlink() or not folder.is_dir():
         _rename_incomplete(folder)
     else:
         shutil.rmtree(folder, ignore_errors=True)  # the client's own queue of an earlier attempt; the receipts replace it

@@ -1,6 +1,7 @@
 """A sync ends with its run, outlives a killed one, and is ended where it makes no progress."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from mnist_jax import events
+from mnist_jax.cli import main
 from mnist_jax.record import reader, writer
-from mnist_jax.tracking import protocol, receipts, sync
-from tests.helpers import offline_files, records
+from mnist_jax.tracking import protocol, receipts, replica, sync
+from tests.helpers import list_tracker, offline_files, records
 
 NEPTUNE = protocol.Destination("neptune", "offline")
 
@@ -151,3 +153,47 @@ def test_the_time_for_which_a_process_waits_for_a_cpu_is_known():
             loop.kill()
             loop.wait()
     assert sync._waited_s(2**22 + 1) == 0.0
+
+
+@pytest.mark.parametrize("what", ["FIFO", "link", "folder"])
+def test_whatever_lies_in_place_of_the_processs_log_is_a_warning_and_no_wait(recorded, tmp_path, capsys, what):
+    path = recorded / "sync" / "neptune-offline.log"
+    path.parent.mkdir()
+    match what:
+        case "FIFO":
+            os.mkfifo(path)
+        case "link":
+            (tmp_path / "precious").write_text("precious")
+            path.symlink_to(tmp_path / "precious")
+        case "folder":
+            path.mkdir()
+    assert sync.start(recorded, [NEPTUNE]) == [] and "warning: neptune-offline: not synced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["FIFO", "link", "file"])
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_whatever_lies_in_place_of_the_clients_folder_is_set_aside(recorded, tmp_path, mode, what):
+    destination = protocol.Destination("list", mode, "host")
+    path = recorded / "sync" / destination.label
+    path.parent.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "precious").write_text("precious")
+    {"FIFO": os.mkfifo, "link": lambda path: path.symlink_to(tmp_path / "elsewhere"), "file": Path.touch}[what](path)
+    status = replica.update(recorded, destination, tracker=list_tracker.ListTracker())
+    assert status.state == "complete", status.error
+    assert path.is_dir() and not path.is_symlink() and os.path.lexists(f"{path}.incomplete-1")
+    assert os.listdir(tmp_path / "elsewhere") == ["precious"]
+
+
+def test_a_damaged_blob_ends_the_command_with_exit_code_1(tmp_path, capsys):
+    with writer.create(tmp_path / "run", records.info()) as recorder:
+        recorder.append(events.Artifact("file", recorder.blob(b"bytes", "file.txt"), "file", {}))
+        recorder.close("finished")
+    (path,) = (tmp_path / "run" / "blobs").iterdir()
+    path.write_bytes(b"bytez")
+    assert main.main(["sync", str(tmp_path / "run"), "--tracker=neptune", "--tracker_mode=offline"]) == 1
+    output = capsys.readouterr()
+    assert "1 failed" in output.out and "Traceback" not in output.out + output.err
+    shutil.rmtree(path.parent)
+    shutil.rmtree(tmp_path / "run" / "sync")
+    assert main.main(["sync", str(tmp_path / "run"), "--tracker=neptune", "--tracker_mode=offline"]) == 1
