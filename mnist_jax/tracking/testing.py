@@ -70,7 +70,6 @@ def odd_values(run_writer: writer.RunWriter) -> list[events.Event]:
     return [
         events.Metrics(steps, {"odd/värde ∞": odd}, 1.7e9 + np.arange(7)),
         events.Metrics(np.array([1]), {"n" * 500: np.array([1.0])}, np.array([1.7e9])),
-        events.Metrics(np.array([], np.int64), {"empty": np.array([])}, np.array([])),
         events.Metrics(np.array([3, 4, 1]), {"again": np.array([1.0, 2.0, 3.0])}, np.array([1.7e9] * 3)),
         events.Hyperparameters({"nan": float("nan"), "big": 2**70, "long": "x" * 20_000, "p" * 500: 1, "lines": "a\nb\u2028c"}),
         events.Environment({"infinite": float("inf")}),
