@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mnist_jax import errors, events
-from mnist_jax.record import files, reader, writer
+from mnist_jax.record import blobs, files, reader, writer
 from tests.helpers import records
 
 
