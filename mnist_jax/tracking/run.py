@@ -225,7 +225,7 @@ def track(name: str, config: Any = None, *, tracker: protocol.Choice = "local",
                 raise errors.UserError(f"{directory}: this run has finished and is not changed any more; choose another "
                                        f"workdir, or add to it with reopen=True, which its record then says")
             reopened = (f"reopened at {time.strftime('%Y-%m-%d %H:%M:%S')}, after it had finished with "
-                        f"{len(existing_run.entries)} events")
+                        f"{existing_run.count} events")
         run_writer, existing_run = writer.reopen(directory, existing_run, exact=not _changes(existing_run, [machine]))
     else:
         run_writer = writer.create(Path(workdir).absolute(), info) if workdir else _new_directory(info)

@@ -86,7 +86,7 @@ def sync_line(state: dict[str, Any]) -> str:
     counts = ", ".join(f"{state[name]} {name}" for name in ("sent", "converted", "sampled", "unsupported", "failed", "pending")
                        if state[name])
     problem = f" ({state['error']})" if state["error"] else ""
-    return f"{state['state']}{problem}: {counts or 'nothing yet'}; {state['where']}"
+    return f"{state['state']}{problem}: {counts or 'nothing yet'}; {_short_path(state['where'])}"
 
 
 def version_facts(version: store.Version) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def result_table(directory: Path, status: str, metrics: Mapping[str, float], sec
     if "system/images_per_second" in metrics:
         rows.append(("speed", f"{metrics['system/images_per_second']:,.0f} images/s"))
     rows += [(each.label, sync_line(each.summary(events_recorded))) for each in sync]
-    return f"{_page(rows)}\n{directory}"
+    return f"{_page(rows)}\n{_short_path(directory)}"
 
 
 def sweep_table(directory: Path, seconds: float) -> str:
@@ -152,6 +152,14 @@ def sweep_table(directory: Path, seconds: float) -> str:
                   for name in ("validation/accuracy", "test/accuracy") if name in row]
         lines.append(f"{point}: {', '.join(scores) or 'no result'} ({row['members']} seeds)")
     return "\n".join([*lines, str(directory)])
+
+
+def _short_path(path: str | Path) -> str:
+    """Return a path as a person would type it here; an address as it is."""
+    try:
+        return str(Path(path).relative_to(Path.cwd())) if str(path).startswith("/") else str(path)
+    except (ValueError, FileNotFoundError):  # elsewhere; or the working directory is gone
+        return str(path)
 
 
 def _interval(half: float | None) -> str:
