@@ -27,7 +27,7 @@ _TEXT, _TEXTS = ("text", lambda value: isinstance(value, str)), ("a list of text
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "id": _TEXT, "name": _TEXT, "description": _TEXT, "status": _TEXT, "command": _TEXTS, "tags": _TEXTS,
     "nondeterministic": _TEXTS,
-    "created": ("unix seconds", lambda value: isinstance(value, int | float) and 0 <= value < _LAST_SECOND),
+    "created": ("unix seconds", lambda value: isinstance(value, int | float) and -_LAST_SECOND / 4 < value < _LAST_SECOND),
     "config": ("an object", lambda value: isinstance(value, dict)),
     "parent": ("an id or null", lambda value: value is None or isinstance(value, str)),
     "steps_per_epoch": ("a number or null", lambda value: value is None or (isinstance(value, int) and value > 0)),

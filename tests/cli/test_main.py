@@ -165,9 +165,9 @@ def test_a_finished_run_started_again_prints_its_summary(tmp_path, idx_folder):
     assert again.stderr == f"{tmp_path}/run: this run is finished already; nothing is trained\n"
 
 
-@pytest.mark.parametrize(("closed", "code"), [("stdout", 0), ("stderr", 1)])
-def test_a_closed_pipe_hides_no_failure(tmp_path, idx_folder, closed, code):
-    """Where nobody reads the results, the run has finished all the same; a run that could not warn has not."""
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_pipe_costs_no_run(tmp_path, idx_folder, closed):
+    """Where nobody reads results or warnings, the run has finished all the same, and exit code 0 is true."""
     reads, writes = os.pipe()
     os.close(reads)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {closed: writes}
@@ -176,8 +176,7 @@ def test_a_closed_pipe_hides_no_failure(tmp_path, idx_folder, closed, code):
                            f"--workdir={tmp_path}/run", f"--tracker={'local' if closed == 'stdout' else 'neptune'}"],
                           cwd=ROOT, timeout=120, **streams)
     os.close(writes)
-    assert done.returncode == code and not (done.stdout or done.stderr)
-    assert (tmp_path / "run" / "run.json").exists() == (code == 0)
+    assert done.returncode == 0 and reader.read(tmp_path / "run").status == "finished"
 
 
 def test_the_time_to_the_first_step_counts_the_imports_of_the_command_line():
