@@ -5,6 +5,8 @@ Layer names become checkpoint paths that outlive the code: never rename one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -66,7 +68,7 @@ class Mlp(nn.Module):
 
 def build(shape: config.ModelConfig, precision: str, formulation: convolution.Stage) -> nn.Module:
     """Return the network of the settings, computing in bfloat16 or float32; parameters are always float32."""
-    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    dtype: Any = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     match shape:
         case config.CnnConfig():
             return Cnn(shape, formulation, dtype)
