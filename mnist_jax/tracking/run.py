@@ -109,7 +109,7 @@ class Run:
             self.last.update(new)
 
     def flush(self) -> None:
-        """Wait until everything that was recorded is on disk. The run goes on."""
+        """Wait until everything that was recorded is on disk. The run continues."""
         self._writer.flush()
 
     def image(self, name: str, png: bytes, *, step: int, caption: str = "") -> None:
