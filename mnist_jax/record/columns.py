@@ -72,10 +72,6 @@ class Columns:
         steps, values, _ = self._series[name]
         return np.array(steps, np.int64), np.array(values, np.float64)
 
-    def times(self, name: str) -> np.ndarray:
-        """Return the unix times of a series' values, float64[N]. Raises KeyError."""
-        return np.array(self._series[name][2], np.float64)
-
     def _add(self, event: Mapping[str, Any]) -> None:
         steps, times = array.array("q", event["steps"]), _floats(event["times"])
         for name, values in event["values"].items():

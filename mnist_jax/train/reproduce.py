@@ -1,7 +1,7 @@
 """Trains a recorded run again and compares the two: bit-identical, or their first divergence.
 
 Steps, the deterministic series (RunInfo.nondeterministic names the others) and the final parameters are compared, and nothing
-else. Equal is said only of values that a run of its own has computed after it was asked.
+else. The verdict "bit-identical" is given only for values that a new run has computed since the command started.
 """
 
 from __future__ import annotations
